@@ -1,0 +1,88 @@
+"""`SpawnError`: what failed between the call and the program, and why.
+
+::
+
+    OSError
+    └── SpawnError
+        ├── SpawnFileNotFoundError     (also FileNotFoundError)
+        ├── SpawnPermissionError       (also PermissionError)
+        └── …                          one for each class that OSError has for an errno
+"""
+
+from __future__ import annotations
+
+import os
+import signal as signals
+
+
+class SpawnError(OSError):
+    """A step of `nslab.spawn` was refused, or the child was killed in it; nothing is left behind.
+
+    ``errno``, ``strerror`` and ``filename`` are as in `OSError`, and the class follows the errno: a missing program is
+    a `SpawnError` and a `FileNotFoundError`.
+
+    >>> try:
+    ...     nslab.spawn(0, ["/nonexistent"])
+    ... except FileNotFoundError as error:
+    ...     error.step, error.filename
+    ('execve', '/nonexistent')
+    """
+
+    #: The step's name, as `Plan.steps` has it: ``"clone"``, ``"uid_map"``, ``"execve"``, …
+    step: str = ""
+    #: What the step was about: the path, the map, the flags.
+    detail: str = ""
+    #: The signal that killed the child during set-up; ``errno`` is None then.
+    signal: int | None = None
+    #: Why the kernel refuses here, and what helps.
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        number = "" if self.errno is None else f"[Errno {self.errno}] "
+        about = self.detail if self.filename is None else repr(self.filename)
+        return f"{number}{self.step}: {self.strerror}" + (f": {about}" if about else "")
+
+
+def _mixed(base: type[OSError]) -> type[SpawnError]:
+    name = f"Spawn{base.__name__}"
+    return type(name, (SpawnError, base), {"__doc__": SpawnError.__doc__, "__module__": __name__})
+
+
+SpawnBlockingIOError = _mixed(BlockingIOError)
+SpawnChildProcessError = _mixed(ChildProcessError)
+SpawnFileExistsError = _mixed(FileExistsError)
+SpawnFileNotFoundError = _mixed(FileNotFoundError)
+SpawnInterruptedError = _mixed(InterruptedError)
+SpawnIsADirectoryError = _mixed(IsADirectoryError)
+SpawnNotADirectoryError = _mixed(NotADirectoryError)
+SpawnPermissionError = _mixed(PermissionError)
+SpawnProcessLookupError = _mixed(ProcessLookupError)
+SpawnTimeoutError = _mixed(TimeoutError)
+
+_CLASSES = {cls.__bases__[1]: cls for cls in SpawnError.__subclasses__()}
+# Steps whose detail is a path, which `OSError.filename` should name.
+_PATHS = {"execve", "chdir", "open_ns", "mount_proc"}
+
+
+def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> SpawnError:
+    """Return the exception for a failed step, with its hint; called by the Rust core."""
+    if errno is None:
+        error = SpawnError(None, _killed_by(signal))
+    else:
+        text = os.strerror(errno)
+        cls = _CLASSES.get(type(OSError(errno, text)), SpawnError)
+        error = cls(errno, text, detail) if step in _PATHS else cls(errno, text)
+    error.step, error.detail, error.signal = step, detail, signal
+    from ._hints import explain
+
+    explain(error)
+    if error.hint:
+        error.add_note(error.hint)
+    return error
+
+
+def _killed_by(signal: int | None) -> str:
+    try:
+        return f"the child was killed by {signals.Signals(signal or 0).name} during set-up"
+    except ValueError:
+        return f"the child was killed by signal {signal} during set-up"

@@ -1,0 +1,1 @@
+def explain(error): pass

@@ -1,0 +1,73 @@
+"""Turns the options of `nslab.spawn` into what the core takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ._inspect import NamespaceId, current
+
+_NANO = 1_000_000_000
+
+
+def name(value: str | bytes) -> bytes:
+    """Return a host or domain name as bytes."""
+    if not isinstance(value, (str, bytes)):
+        raise TypeError(f"a name must be str or bytes, not {type(value).__name__}")
+    return os.fsencode(value)
+
+
+def mount_point(value: bool | str | bytes | os.PathLike[Any]) -> str | bytes:
+    """Return where to mount proc(5): ``True`` is ``/proc``."""
+    return "/proc" if value is True else os.fspath(value)  # type: ignore[arg-type]
+
+
+def death_signal(value: bool | int) -> int:
+    """Return the signal for ``kill_child``: ``True`` is SIGKILL."""
+    return int(signal.SIGKILL) if value is True else int(value)
+
+
+def clock_offset(value: Any) -> tuple[int, int]:
+    """Return (seconds, nanoseconds), the latter not negative, of an int, a float or a ``datetime.timedelta``."""
+    if hasattr(value, "total_seconds"):
+        micros = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
+        return _in_range(*divmod(micros * 1_000, _NANO))
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a clock offset must be a finite number of seconds, not {value}")
+        whole = math.floor(value)
+        return _in_range(*divmod(whole * _NANO + round((value - whole) * _NANO), _NANO))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _in_range(value, 0)
+    raise TypeError(f"a clock offset must be an int, a float or a timedelta, not {type(value).__name__}")
+
+
+def _in_range(seconds: int, nanoseconds: int) -> tuple[int, int]:
+    if not -(2**63) <= seconds < 2**63:
+        raise ValueError(f"a clock offset of {seconds} seconds is beyond what the kernel takes")
+    return seconds, nanoseconds
+
+
+def namespaces_to_join(value: Any) -> list[Any]:
+    """Flatten every form that ``join`` takes into descriptors, paths and namespace ids."""
+    if isinstance(value, NamespaceId):
+        return [value.key()]
+    if isinstance(value, Mapping):
+        # The caller is in these already; to enter one's own user namespace is an error (EINVAL).
+        own = current()
+        return [item.key() for item in value.values() if own.get(item.type) != item]
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return [os.fspath(value)]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [value]
+    if hasattr(value, "fileno"):
+        return [value.fileno()]
+    if isinstance(value, Iterable):
+        return [found for item in value for found in namespaces_to_join(item)]
+    raise TypeError(
+        "join takes a Process, a NamespaceId or a mapping of them, a path, an object with fileno(), an open fd, "
+        f"or a sequence of those, not {type(value).__name__}"
+    )

@@ -1,0 +1,277 @@
+"""`Process`: a `subprocess.Popen` whose child is made, waited for and signalled by the Rust core."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import namedtuple
+
+from . import _core
+from ._errors import SpawnError, from_core
+from ._namespace import parse_flags
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import resource
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from ._inspect import NamespaceId
+    from ._plan import Plan
+
+    PopenBase = subprocess.Popen[Any]
+else:
+    PopenBase = subprocess.Popen
+
+StepTime = namedtuple("StepTime", ["name", "start", "duration"])
+StepTime.__doc__ = "What one step cost: its start on ``time.monotonic_ns()``'s clock and its duration in nanoseconds."
+
+
+def _lazy(name: str) -> Callable[[Any], Any]:
+    """Name a converter of `_options`, imported when an option first needs it."""
+
+    def convert(value: Any) -> Any:
+        from . import _options
+
+        return getattr(_options, name)(value)
+
+    return convert
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+# Every option that `subprocess.Popen` does not have, and what turns it into what the core takes.
+OPTIONS: dict[str, Callable[[Any], Any]] = {
+    "hostname": _lazy("name"),
+    "domainname": _lazy("name"),
+    "map_root_user": _as_is,
+    "map_current_user": _as_is,
+    "map_users": _as_is,
+    "map_groups": _as_is,
+    "setgroups": _as_is,
+    "propagation": _as_is,
+    "mount_proc": _lazy("mount_point"),
+    "loopback": _as_is,
+    "monotonic": _lazy("clock_offset"),
+    "boottime": _lazy("clock_offset"),
+    "join": _lazy("namespaces_to_join"),
+    "kill_child": _lazy("death_signal"),
+}
+
+# CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
+_CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
+_ARGUMENTS = _CODE.co_varnames[1 : _CODE.co_argcount]
+_PROCESS_OPTIONS = (
+    "cwd env close_fds pass_fds restore_signals start_new_session process_group umask uid gid gids".split()
+)
+
+
+class Process(PopenBase):
+    """A child process in its namespaces: everything `subprocess.Popen` documents, and a handle that *is* the process.
+
+    ``args`` and the further arguments are those of `subprocess.Popen`; ``flags`` and the other keywords are those of
+    `nslab.spawn`, which see for what is raised.
+
+    >>> with nslab.Popen(["uname", "-n"], stdout=subprocess.PIPE, text=True) as process:
+    ...     process.stdout.read().strip() == os.uname().nodename
+    True
+    """
+
+    _child: _core.Child | None = None
+    _plan: _core.Plan | None = None
+    # False while no caller can reach the process: an exception that comes then ends it.
+    _kept = False
+
+    def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
+        self._start(args, positional, flags, options)
+        self._kept = True
+
+    def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
+        self._flags = parse_flags(flags)
+        self._options = {}
+        for name, convert in OPTIONS.items():
+            value = options.pop(name, None)
+            if value is not None and value is not False:
+                self._options[name] = convert(value)
+        super().__init__(args, *positional, **options)
+
+    def _execute_child(self, *arguments: Any) -> None:
+        given = dict(zip(_ARGUMENTS, arguments, strict=True))
+        self._check_arguments(given)
+        argv, executable = _command(given["args"], given["executable"], given["shell"])
+        cwd = given["cwd"]
+        sys.audit("subprocess.Popen", executable, argv, cwd, given["env"])
+        if self._plan is None:
+            process = {name: given[name] for name in _PROCESS_OPTIONS}
+            self._plan = _core.plan(self._flags, argv, executable, process, self._options)
+        self._run(given, executable)
+
+    def _check_arguments(self, given: Mapping[str, Any]) -> None:
+        if given["preexec_fn"] is not None:
+            raise ValueError(
+                "preexec_fn is refused: Python must not run between clone and exec. Use cwd, umask, user, group, "
+                "start_new_session, process_group, or let the program do it"
+            )
+
+    def _run(self, given: Mapping[str, Any], executable: Any) -> None:
+        assert self._plan is not None
+        try:
+            self._child = self._plan.spawn(given["p2cread"], given["c2pwrite"], given["errwrite"])
+        except SpawnError as error:
+            if error.step == "execve":
+                error.filename = executable
+            elif error.step == "chdir":
+                error.filename = given["cwd"]
+            raise
+        self._child.claim()
+        self.pid = self._child.pid
+        self._child_created = True
+        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+        self._close_pipe_fds(*map(given.__getitem__, pipes))  # type: ignore[attr-defined]
+
+    def _get_handles(self, *streams: Any) -> Any:
+        try:
+            return super()._get_handles(*streams)  # type: ignore[misc]
+        except OSError as error:
+            if error.filename is not None:
+                raise
+            raise from_core(error.errno, "clone", "pipe", None) from None
+
+    # ------------------------------------------------------------------------------------------------- waiting
+
+    def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
+        # Called by __del__, at a time when module globals may be gone.
+        if self.returncode is None and self._child is not None:
+            self.returncode = self._child.poll()
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if self.returncode is None and self._child is not None:
+            self.returncode = self._child.wait(timeout)
+            if self.returncode is None:
+                raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.returncode
+
+    async def wait_async(self) -> int:
+        """Wait under asyncio, by the running loop's reader on the pidfd, and return the return code.
+
+        >>> asyncio.run(nslab.spawn("uts", ["true"]).wait_async())
+        0
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
+        # A copy: a loop has one reader for a descriptor, and several tasks may wait.
+        pidfd = os.dup(self.pidfd)
+        try:
+            loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+            try:
+                if self.poll() is None:
+                    await ended
+            finally:
+                loop.remove_reader(pidfd)
+        finally:
+            os.close(pidfd)
+        return self.wait()
+
+    def stop(self, timeout: float = 5.0) -> int:
+        """End the process: SIGTERM, then, after ``timeout`` seconds, SIGKILL; return the return code.
+
+        A program that is PID 1 ignores SIGTERM unless it has a handler, see pid_namespaces(7).
+
+        >>> nslab.spawn("pid", ["sleep", "60"]).stop(timeout=0.1)
+        -9
+        """
+        self.terminate()
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.wait()
+
+    # ---------------------------------------------------------------------------------------------- signalling
+
+    def send_signal(self, sig: int) -> None:
+        """Send ``sig`` through the pidfd, so never to another process that got the same pid."""
+        self.poll()
+        if self.returncode is None and self._child is not None:
+            self._child.send_signal(sig)
+
+    def __del__(self, *args: Any, **kwargs: Any) -> None:
+        if self._child is not None and not self._kept and self.returncode is None:
+            self._child.end()
+        super().__del__(*args, **kwargs)  # type: ignore[misc]
+
+    # ------------------------------------------------------------------------------------------- what it knows
+
+    @property
+    def pidfd(self) -> int:
+        """The open pidfd, see pidfd_open(2); closed with the object."""
+        return self._made.pidfd
+
+    def fileno(self) -> int:
+        """Return the pidfd: readable once the process has ended."""
+        return self.pidfd
+
+    @property
+    def namespaces(self) -> Mapping[str, NamespaceId]:
+        """The namespaces of the *program*, by type; still there after the exit.
+
+        >>> nslab.spawn("uts", ["true"]).namespaces["uts"] == nslab.namespaces(os.getpid())["uts"]
+        False
+        """
+        from ._inspect import from_rows
+
+        return from_rows(self._made.namespaces, self.pid)
+
+    @property
+    def plan(self) -> Plan:
+        """The `Plan` that was run."""
+        from ._plan import Plan
+
+        return Plan(self._made.plan, self.args)
+
+    @property
+    def timeline(self) -> tuple[StepTime, ...]:
+        """What each step cost in this very child, ``clone`` and ``execve`` included."""
+        return tuple(map(StepTime._make, self._made.timeline))
+
+    @property
+    def rusage(self) -> resource.struct_rusage | None:
+        """What the process used, as `resource.struct_rusage`; None before it was waited for."""
+        numbers = self._made.rusage
+        if numbers is None:
+            return None
+        import resource
+
+        return resource.struct_rusage(numbers)
+
+    @property
+    def _made(self) -> _core.Child:
+        if self._child is None:
+            raise ValueError("the process was never started")
+        return self._child
+
+
+def _command(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]:
+    """Return argv and the program, by the rules of `subprocess.Popen`."""
+    if isinstance(args, (str, bytes)):
+        argv: list[Any] = [args]
+    elif isinstance(args, os.PathLike):
+        if shell:
+            raise TypeError("path-like args is not allowed when shell is true")
+        argv = [args]
+    else:
+        argv = list(args)
+    if shell:
+        argv = ["/bin/sh", "-c", *argv]
+        if executable:
+            argv[0] = executable
+    if not argv:
+        raise ValueError("argv must not be empty: its first item names the program")
+    return argv, argv[0] if executable is None else executable

@@ -1,0 +1,129 @@
+//! Facts about the calling process that the rules of a plan depend on, gathered before them.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::{env, fs};
+
+use nix::unistd;
+
+use crate::idmap::Available;
+use crate::options::Options;
+use crate::sys;
+
+const CAP_SETGID: u64 = 1 << 6;
+const CAP_SETUID: u64 = 1 << 7;
+
+/// What a plan must know about who makes it. Only what the options need is looked up.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The effective user id.
+    pub euid: u32,
+    /// The effective group id.
+    pub egid: u32,
+    /// The supplementary groups.
+    pub groups: Vec<u32>,
+    /// Whether the kernel would take any uid map from it.
+    pub may_map_users: bool,
+    /// Whether the kernel would take any gid map from it.
+    pub may_map_groups: bool,
+    /// newuidmap(1), if it is installed.
+    pub newuidmap: Option<CString>,
+    /// newgidmap(1), if it is installed.
+    pub newgidmap: Option<CString>,
+    /// What "auto", "subids" and "all" mean for users.
+    pub users: Available,
+    /// What "auto", "subids" and "all" mean for groups.
+    pub groups_available: Available,
+    /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` of the initial time namespace, in whole seconds.
+    pub clocks: [i64; 2],
+    /// The environment: what the program inherits, and where `PATH` is.
+    pub environment: Vec<CString>,
+}
+
+impl Caller {
+    /// Looks up what these options need.
+    #[must_use]
+    pub fn for_options(options: &Options) -> Self {
+        let mut caller = Self::default();
+        if options.env.is_none() {
+            caller.environment = sys::environment();
+        }
+        if options.monotonic.is_some() || options.boottime.is_some() {
+            caller.clocks = initial_clocks();
+        }
+        let maps = options.map_users.is_some() || options.map_groups.is_some();
+        if maps || options.map_root_user || options.map_current_user || options.extra_groups.is_some() {
+            caller.euid = unistd::geteuid().as_raw();
+            caller.egid = unistd::getegid().as_raw();
+        }
+        if options.extra_groups.is_some() {
+            let groups = unistd::getgroups().unwrap_or_default();
+            caller.groups = groups.into_iter().map(unistd::Gid::as_raw).collect();
+        }
+        if maps || options.setgroups.is_some() {
+            caller.look_up_mapping();
+        }
+        caller
+    }
+
+    fn look_up_mapping(&mut self) {
+        self.euid = unistd::geteuid().as_raw();
+        self.egid = unistd::getegid().as_raw();
+        let capabilities = sys::effective_capabilities();
+        self.may_map_users = capabilities & CAP_SETUID != 0;
+        self.may_map_groups = capabilities & CAP_SETGID != 0;
+        self.newuidmap = find_program("newuidmap");
+        self.newgidmap = find_program("newgidmap");
+        let uid = unistd::getuid();
+        let name = unistd::User::from_uid(uid).ok().flatten().map_or(String::new(), |user| user.name);
+        let owner = [name, uid.to_string()];
+        self.users = Available { subordinate: first_block("/etc/subuid", &owner), own: own_ids("/proc/self/uid_map") };
+        self.groups_available =
+            Available { subordinate: first_block("/etc/subgid", &owner), own: own_ids("/proc/self/gid_map") };
+    }
+}
+
+/// Looks in the `PATH` of this process, as execlp(3) would.
+fn find_program(name: &str) -> Option<CString> {
+    let path = env::var_os("PATH")?;
+    let found = env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_executable(file))?;
+    CString::new(found.into_os_string().as_bytes()).ok()
+}
+
+fn is_executable(file: &Path) -> bool {
+    let access = unistd::access(file, unistd::AccessFlags::X_OK);
+    file.is_file() && access.is_ok()
+}
+
+/// The first line of subuid(5) that belongs to one of these owners: (first, count).
+fn first_block(file: &str, owners: &[String; 2]) -> Option<(u32, u32)> {
+    let text = fs::read(file).ok()?;
+    text.split(|byte| *byte == b'\n').find_map(|line| {
+        let line = OsStr::from_bytes(line).to_str()?;
+        let mut fields = line.split(':');
+        let owner = fields.next().filter(|owner| !owner.is_empty())?;
+        let (first, count) = (fields.next()?.trim().parse().ok()?, fields.next()?.trim().parse().ok()?);
+        owners.iter().any(|name| name == owner).then_some((first, count))
+    })
+}
+
+/// The ids that exist in the caller's user namespace.
+fn own_ids(file: &str) -> Vec<(u32, u32)> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let line = |line: &str| {
+        let mut fields = line.split_whitespace();
+        Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+/// The kernel checks offsets against the clocks of the *initial* time namespace, so take the caller's own off.
+fn initial_clocks() -> [i64; 2] {
+    let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+    [("monotonic", libc::CLOCK_MONOTONIC), ("boottime", libc::CLOCK_BOOTTIME)].map(|(name, id)| {
+        let mine = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<i64>().ok());
+        let now = i64::try_from(sys::clock(id) / 1_000_000_000).unwrap_or(0);
+        now - mine.unwrap_or(0)
+    })
+}

@@ -1,0 +1,366 @@
+//! The code that runs between clone and exec.
+//!
+//! # READ THIS BEFORE CHANGING A LINE
+//!
+//! 1. The child shares all memory with a process that has other threads. One of them may hold malloc's lock, or any
+//!    other, at the moment of the clone; in the child nobody will ever release it. So nothing here allocates, frees,
+//!    locks, formats, prints or panics.
+//! 2. What the child writes, the parent sees. So nothing here is dropped, no thread-local (errno!) is touched, and the
+//!    only memory written is the child's own stack and the [`Report`].
+//! 3. An unwinding child would run the parent's destructors; a returning one, its exit handlers. So the only ways out
+//!    are execve and `exit_group`.
+//! 4. Signals are blocked and handlers reset: a handler of the parent would run here, on shared memory.
+//!
+//! Everything that a step needs has been prepared by [`crate::plan`] and [`crate::spawn`].
+
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::namespace::{NAMESPACES, NamespaceSet};
+use crate::options::Join;
+use crate::plan::{MAX_STEPS, Plan, Side};
+use crate::step::{Exec, MapFile, OWN_FILES, Step};
+use crate::sys::{self, CStrArray, CloneArgs, SignalMask};
+
+/// What parent, intermediate process and child tell each other: memory that all of them see.
+#[repr(C)]
+pub struct Report {
+    /// How far the intermediate process came.
+    pub intermediate: Progress,
+    /// How far the child came.
+    pub child: Progress,
+    /// Futex: [`WAIT`], [`GO`] or [`ABORT`], for [`Step::AwaitMaps`].
+    pub go: AtomicU32,
+    /// Futex: 1 while the child of an intermediate process uses this memory; the kernel clears it.
+    pub held: AtomicU32,
+    /// The child's pid, written by an intermediate process.
+    pub pid: AtomicI32,
+    /// The child's pidfd, written by the kernel.
+    pub pidfd: AtomicI32,
+    /// The pid in digits, for newuidmap(1).
+    pub pid_text: [AtomicU8; 16],
+    /// When each step began, in nanoseconds.
+    pub started: [AtomicU64; MAX_STEPS],
+    /// When each step ended.
+    pub ended: [AtomicU64; MAX_STEPS],
+    /// The namespaces the program gets, by their position in the table: device, inode, id.
+    pub namespaces: [[AtomicU64; 3]; NAMESPACES.len()],
+}
+
+/// How far one process came through the plan.
+#[repr(C)]
+pub struct Progress {
+    /// 1 + the index of the step it is in; 0 before the first.
+    pub stage: AtomicU32,
+    /// Why that step failed, or 0.
+    pub errno: AtomicI32,
+}
+
+impl Report {
+    /// Makes it as good as new, for the next run.
+    pub fn clear(&self) {
+        let numbers = [&self.intermediate.stage, &self.child.stage, &self.go, &self.held];
+        numbers.into_iter().for_each(|word| word.store(0, Relaxed));
+        [&self.intermediate.errno, &self.child.errno, &self.pid].into_iter().for_each(|word| word.store(0, Relaxed));
+        self.pidfd.store(-1, Relaxed);
+        self.started.iter().chain(&self.ended).for_each(|clock| clock.store(0, Relaxed));
+        self.namespaces.iter().flatten().for_each(|field| field.store(0, Relaxed));
+    }
+}
+
+const WAIT: u32 = 0;
+const GO: u32 = 1;
+const ABORT: u32 = 2;
+
+/// The stacks of an arena, by who uses them.
+pub const CHILD_STACK: usize = 0;
+/// The intermediate process runs beside the child.
+pub const INTERMEDIATE_STACK: usize = 1;
+/// newuidmap(1) is started while both others live.
+pub const HELPER_STACK: usize = 2;
+
+/// One run of a plan: all that the child side may look at.
+pub struct Run<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// Where to say how it went.
+    pub report: &'a Report,
+    /// Lowest address and size of each stack.
+    pub stacks: [(usize, usize); 3],
+    /// What becomes 0, 1 and 2; -1 leaves it.
+    pub stdio: [RawFd; 3],
+    /// `/proc`, opened before any mount namespace changed; -1 if there is none.
+    pub proc: RawFd,
+    /// The descriptor of each namespace to join.
+    pub joins: &'a [RawFd],
+    /// A pidfd of the thread that clones; -1 without `kill_child`.
+    pub thread: RawFd,
+    /// What the calling thread had blocked.
+    pub mask: SignalMask,
+    /// The arguments of newuidmap(1) and newgidmap(1), the first being the program.
+    pub helpers: [Option<CStrArray>; 2],
+    /// Where they write their complaints; -1 without them.
+    pub helper_stderr: RawFd,
+    /// The clock of the timeline.
+    pub clock: libc::clockid_t,
+}
+
+/// The child: its steps, ending in execve.
+pub fn child(run: &Run<'_>) -> i32 {
+    perform(run, Side::Child, &run.report.child);
+    127
+}
+
+/// The process in between: enters the namespaces to join, makes the child there, writes its id maps from outside.
+pub fn intermediate(run: &Run<'_>) -> i32 {
+    let report = run.report;
+    let done = perform(run, Side::Intermediate, &report.intermediate);
+    report.go.store(if done { GO } else { ABORT }, Release);
+    sys::futex_wake(&report.go);
+    while report.held.load(Acquire) != 0 {
+        sys::futex_wait(&report.held, 1);
+    }
+    0
+}
+
+fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
+    let report = run.report;
+    let steps = run.plan.steps.iter().zip(&report.started).zip(&report.ended);
+    let mut stage = 0;
+    for (((owner, step), started), ended) in steps {
+        stage += 1;
+        if *owner != side {
+            continue;
+        }
+        progress.stage.store(stage, Release);
+        started.store(sys::clock(run.clock), Relaxed);
+        let result = match step {
+            Step::Clone(types) => run.clone_child(*types),
+            other => other.run(run),
+        };
+        if let Err(errno) = result {
+            progress.errno.store(errno as i32, Release);
+            return false;
+        }
+        ended.store(sys::clock(run.clock), Relaxed);
+    }
+    true
+}
+
+/// newuidmap(1) or newgidmap(1): everything else of the caller's is closed on exec.
+fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
+    let _ = sys::dup2(run.helper_stderr, 2);
+    sys::set_signal_mask(run.mask);
+    if let (Some(program), Some(exec)) = (argv.strings().first(), run.plan.exec()) {
+        sys::execve(program, argv, &exec.envp);
+    }
+    127
+}
+
+/// Closes what `/proc/self/fd` lists.
+fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
+    let dir = sys::openat(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let mut buffer = [0u8; 4096];
+    loop {
+        let length = sys::getdents(dir, &mut buffer)?;
+        if length == 0 {
+            break;
+        }
+        let mut entries = &buffer[..length];
+        // struct linux_dirent64: inode, offset (8 each), length (2), type (1), name
+        while let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, low, high, _, name @ ..] = entries {
+            let digits = name.iter().take_while(|byte| byte.is_ascii_digit());
+            let number = digits.fold(0u32, |n, byte| n.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')));
+            let is_number = name.first().is_some_and(u8::is_ascii_digit);
+            let wanted = ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
+            if is_number && wanted && number != dir.cast_unsigned() {
+                sys::close(number.cast_signed());
+            }
+            entries = entries.get(usize::from(u16::from_le_bytes([*low, *high]))..).unwrap_or(&[]);
+        }
+    }
+    Ok(())
+}
+
+impl Run<'_> {
+    /// The flags of any clone of ours, whatever it is for.
+    fn base_flags(&self) -> u64 {
+        let clear = if self.plan.legacy { 0 } else { CLONE_CLEAR_SIGHAND };
+        libc::CLONE_VM as u64 | clear
+    }
+
+    /// How the calling thread makes its process: the child itself, or the intermediate one.
+    pub fn first_clone(&self) -> (CloneArgs<'_>, fn(&Run<'_>) -> i32) {
+        let own_memory = if self.plan.copies_memory() { libc::CLONE_VM as u64 } else { 0 };
+        let vfork = libc::CLONE_VFORK as u64;
+        if self.plan.has_intermediate() {
+            // It shares the descriptor table, so that the child's pidfd appears in the caller's; and it has no exit
+            // signal, so that only who knows its pid can reap it.
+            let flags = (self.base_flags() & !own_memory) | vfork | libc::CLONE_FILES as u64;
+            (self.clone_args(flags, 0, INTERMEDIATE_STACK), intermediate)
+        } else {
+            let flags = self.base_flags() | vfork | libc::CLONE_PIDFD as u64 | u64::from(self.plan.clone_flags().bits());
+            (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), child)
+        }
+    }
+
+    fn clone_args(&self, flags: u64, exit_signal: i32, stack: usize) -> CloneArgs<'_> {
+        let stack = self.stacks[stack];
+        let (pidfd, held) = (&self.report.pidfd, &self.report.held);
+        CloneArgs { flags, exit_signal, stack, pidfd, held, legacy: self.plan.legacy }
+    }
+
+    /// The intermediate process makes the child a child of its own parent. Both run until the child has its maps.
+    fn clone_child(&self, types: NamespaceSet) -> sys::Result<()> {
+        let flags = (libc::CLONE_PARENT | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PIDFD) as u64;
+        let flags = self.base_flags() | flags | u64::from(types.bits());
+        self.report.held.store(1, Release);
+        // With CLONE_PARENT the exit signal is the intermediate process's: none, which execve turns into SIGCHLD.
+        let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), child, self).inspect_err(|_| {
+            self.report.held.store(0, Release);
+        })?;
+        self.report.pid.store(pid, Release);
+        let digits = self.report.pid_text.iter().take(10).enumerate();
+        for (place, digit) in digits {
+            let value = pid.unsigned_abs() / 10u32.pow(9 - u32::try_from(place).unwrap_or(0)) % 10;
+            digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
+    /// it may enter only now, it must before: so twice around the user namespace, as nsenter(1) does.
+    pub(crate) fn setns(&self, joins: &[Join]) -> sys::Result<()> {
+        let is_user = |join: &Join| join.types == NamespaceSet::USER;
+        let is_mnt = |join: &Join| join.types == NamespaceSet::MNT;
+        let has_user = joins.iter().any(is_user);
+        let mut entered = [false; MAX_JOINS];
+        // The mount namespace comes last: it changes the root and the directory.
+        for (round, mnt) in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
+            for ((join, fd), entered) in joins.iter().zip(self.joins).zip(&mut entered) {
+                if *entered || (round == 1) != is_user(join) || (round != 1 && is_mnt(join) != mnt) {
+                    continue;
+                }
+                match sys::setns(*fd, join.types.bits()) {
+                    Ok(()) => *entered = true,
+                    Err(Errno::EPERM) if round == 0 && has_user => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn await_maps(&self) -> sys::Result<()> {
+        loop {
+            match self.report.go.load(Acquire) {
+                WAIT => sys::futex_wait(&self.report.go, WAIT),
+                GO => return Ok(()),
+                _ => sys::exit(127),
+            }
+        }
+    }
+
+    pub(crate) fn write_proc(&self, path: &CStr, text: &[u8]) -> sys::Result<()> {
+        let file = sys::openat(self.proc, path, libc::O_WRONLY)?;
+        let written = sys::write(file, text);
+        sys::close(file);
+        written.map(|_| ())
+    }
+
+    /// Writes `/proc/PID/<name>` of the child.
+    pub(crate) fn write_childs(&self, name: &str, text: &[u8]) -> sys::Result<()> {
+        let mut path = [0u8; 32];
+        let pid = self.report.pid_text.iter().map(|digit| digit.load(Relaxed)).take(10);
+        // /proc has no leading zeros.
+        let bytes = pid.skip_while(|digit| *digit == b'0').chain(*b"/").chain(name.bytes());
+        for (to, from) in path.iter_mut().take(31).zip(bytes) {
+            *to = from;
+        }
+        let path = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::ENAMETOOLONG)?;
+        self.write_proc(path, text)
+    }
+
+    pub(crate) fn map_helper(&self, file: MapFile) -> sys::Result<()> {
+        let Some(argv) = &self.helpers[usize::from(file == MapFile::Groups)] else {
+            return Err(Errno::ENOENT);
+        };
+        let flags = self.base_flags() | libc::CLONE_VFORK as u64;
+        let pid = sys::clone(self.clone_args(flags, 0, HELPER_STACK), helper, &(self, argv))?;
+        if sys::wait_for(pid)? == 0 { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// First out of the way, then into place: a source may be another one's target.
+    pub(crate) fn move_stdio(&self) -> sys::Result<()> {
+        let mut sources = self.stdio;
+        for (target, source) in (0..).zip(&mut sources) {
+            if (0..3).contains(source) && *source != target {
+                *source = sys::dup_above(*source, 3)?;
+            }
+        }
+        for (target, source) in (0..).zip(sources) {
+            if source == target {
+                sys::set_inheritable(source)?;
+            } else if source >= 0 {
+                sys::dup2(source, target)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note_namespaces(&self, types: NamespaceSet) {
+        for (index, _) in types.rows() {
+            let Ok(file) = sys::openat(self.proc, OWN_FILES[index], libc::O_RDONLY) else { continue };
+            if let Ok((device, inode)) = sys::identity(file) {
+                let noted = [device, inode, sys::namespace_id(file).unwrap_or(0)];
+                for (slot, value) in self.report.namespaces[index].iter().zip(noted) {
+                    slot.store(value, Relaxed);
+                }
+            }
+            sys::close(file);
+        }
+    }
+
+    /// The signal follows the thread that cloned; if that is gone already, the signal would never come.
+    pub(crate) fn parent_death_signal(&self, signal: i32) -> sys::Result<()> {
+        sys::prctl(libc::PR_SET_PDEATHSIG, u64::from(signal.cast_unsigned()))?;
+        if sys::poll_readable(self.thread, Some(Duration::ZERO))? {
+            sys::exit(128 + signal);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
+        for (first, last) in ranges {
+            match sys::close_range(*first, *last) {
+                // Refused by an old container's seccomp profile.
+                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches as `os.execvpe` does: the first error that is not "no such file" wins.
+    pub(crate) fn execve(&self, exec: &Exec) -> Errno {
+        let mut first = None;
+        let mut last = Errno::ENOENT;
+        for path in &exec.candidates {
+            last = sys::execve(path, &exec.argv, &exec.envp);
+            if first.is_none() && !matches!(last, Errno::ENOENT | Errno::ENOTDIR) {
+                first = Some(last);
+            }
+        }
+        first.unwrap_or(last)
+    }
+}
+
+/// `CLONE_CLEAR_SIGHAND`, which libc does not name on every target.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// More makes no sense: there are eight types.
+pub const MAX_JOINS: usize = 64;

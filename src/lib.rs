@@ -1,0 +1,61 @@
+//! Clone a child into new Linux namespaces, set them up, execute a program, wait for it.
+//!
+//! ```text
+//!            calling process (one thread)                      cloned child (shares the memory, own stack)
+//! Options ─▶ Plan::new        validate, decide the order,
+//!                             allocate everything              nothing is allocated, locked, dropped or unwound below
+//!            block signals, guard-paged stack, report
+//!            clone3(VM|VFORK|PIDFD|CLEAR_SIGHAND|NEW*) ──────▶ for step in the plan:
+//!                 (the kernel holds this thread)                   report.stage = step, report.clock
+//!                                                                  step.run()                   ── errno → report, exit
+//!                                                                  report.stage = execve
+//! Process ◀────── stage is execve, no errno ◀───────────────── execve(argv, envp)
+//! Error   ◀────── errno, or dead before execve: the step's index; the plan, still in the parent's hand, knows its name
+//! ```
+//!
+//! Some plans need a third process in between: to enter namespaces before new ones are made (and a pid namespace at
+//! all), and to write id maps that a process may not write for itself. It shares memory and descriptor table with the
+//! caller, makes the child a child of the caller (`CLONE_PARENT`), writes the maps, and is gone before `spawn` returns:
+//!
+//! ```text
+//!            calling process                  intermediate                        child
+//!            clone3(VM|VFORK|FILES) ────────▶ setns(…)
+//!                 (held)                      clone3(PARENT|VM|PIDFD|NEW*) ─────▶ wait for the maps
+//!                                             write /proc/PID/uid_map …, or
+//!                                             newuidmap(1); then let it go ─────▶ the other steps
+//!                                             wait until it has left the memory   execve
+//!            reap it ◀─────────────────────── exit
+//! ```
+//!
+//! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
+//! fact has one row.
+
+mod caller;
+mod child;
+mod error;
+mod idmap;
+mod inspect;
+mod keeper;
+mod mount;
+mod namespace;
+mod options;
+mod plan;
+mod process;
+#[cfg(feature = "python")]
+mod python;
+mod spawn;
+mod step;
+mod sys;
+mod twin;
+
+pub use caller::Caller;
+pub use error::Error;
+pub use idmap::{IdRange, MapRequest};
+pub use inspect::NamespaceId;
+pub use mount::Propagation;
+pub use namespace::{NAMESPACES, NamespaceSet, NamespaceType};
+pub use options::{ClockOffset, Join, JoinSource, Options};
+pub use plan::{Plan, Side};
+pub use process::{Exit, Process};
+pub use spawn::{Spawned, spawn};
+pub use step::Step;

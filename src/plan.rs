@@ -1,0 +1,422 @@
+//! The rules and the order: from what was asked to the list of steps. No system call is made here.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::mem::take;
+use std::os::fd::RawFd;
+
+use crate::caller::Caller;
+use crate::child::MAX_JOINS;
+use crate::error::Error;
+use crate::idmap::{self, IdRange};
+use crate::mount::Propagation;
+use crate::namespace::NamespaceSet;
+use crate::options::{ClockOffset, JoinSource, Options};
+use crate::step::{Exec, MapFile, Step, Whose};
+use crate::sys::CStrArray;
+
+/// A plan has fewer steps than this.
+pub const MAX_STEPS: usize = 48;
+
+/// Who takes a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The calling process.
+    Parent,
+    /// The process between the caller and the child, where one is needed: to enter namespaces before new ones are
+    /// made, and to write id maps that the child may not write itself.
+    Intermediate,
+    /// The child, which becomes the program.
+    Child,
+}
+
+impl Side {
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parent => "parent",
+            Self::Intermediate => "intermediate",
+            Self::Child => "child",
+        }
+    }
+}
+
+/// A checked request: every step in the order of execution, with everything allocated. It can run any number of times.
+#[derive(Clone)]
+pub struct Plan {
+    /// What happens, and who does it.
+    pub steps: Vec<(Side, Step)>,
+    /// clone(2) is used where clone3(2) is refused.
+    pub(crate) legacy: bool,
+    /// The request, without what the steps own.
+    pub options: Options,
+}
+
+impl Plan {
+    /// Checks the options against each other and against the kernel's rules, and puts the steps in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], with the remedy in the sentence.
+    pub fn new(mut options: Options, caller: &Caller) -> Result<Self, Error> {
+        check(&options, caller)?;
+        let flags = options.flags;
+        let maps = maps(&options, caller)?;
+        let joined = options.join.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types));
+        let join_first = !flags.is_empty() || joined.contains(NamespaceSet::PID) || joined.contains(NamespaceSet::TIME);
+        let intermediate = maps.outside || (join_first && !options.join.is_empty());
+
+        let mut steps = Vec::with_capacity(MAX_STEPS);
+        if options.join.iter().any(|join| !matches!(join.source, JoinSource::Fd(_))) {
+            steps.push((Side::Parent, Step::OpenNs(options.join.clone())));
+        }
+        steps.push((Side::Parent, Step::Clone(if intermediate { NamespaceSet::EMPTY } else { flags })));
+        let joiner = if intermediate { Side::Intermediate } else { Side::Child };
+        if !options.join.is_empty() {
+            steps.push((joiner, Step::Setns(options.join.clone())));
+        }
+        if intermediate {
+            steps.push((Side::Intermediate, Step::Clone(flags)));
+        }
+        if maps.outside {
+            steps.extend(maps.steps.into_iter().map(|step| (Side::Intermediate, step)));
+            steps.push((Side::Child, Step::AwaitMaps));
+        } else {
+            steps.extend(maps.steps.into_iter().map(|step| (Side::Child, step)));
+        }
+        let mut child = Vec::with_capacity(MAX_STEPS);
+        kernel_objects(&mut child, &options);
+        let noted = flags.union(joined);
+        if !noted.is_empty() {
+            child.push(Step::NoteNamespaces(noted));
+        }
+        process(&mut child, &options, caller, maps.setgroups_denied);
+        last_steps(&mut child, &mut options, caller);
+        steps.extend(child.into_iter().map(|step| (Side::Child, step)));
+        assert!(steps.len() <= MAX_STEPS);
+        Ok(Self { steps, legacy: false, options })
+    }
+
+    /// The same plan for a kernel or a seccomp profile without clone3(2): the time namespace, which has no flag in
+    /// clone(2), and the signal handlers become steps of the child.
+    #[must_use]
+    pub(crate) fn with_legacy_clone(&self) -> Self {
+        let mut steps = Vec::with_capacity(self.steps.len() + 2);
+        let time = self.options.flags.contains(NamespaceSet::TIME);
+        let mut prelude = vec![Step::ClearHandlers];
+        if time {
+            prelude.push(Step::Unshare(NamespaceSet::TIME));
+        }
+        for (side, step) in &self.steps {
+            if *side == Side::Child {
+                steps.extend(take(&mut prelude).into_iter().map(|step| (Side::Child, step)));
+            }
+            steps.push(match step {
+                Step::Clone(types) => (*side, Step::Clone(types.without(NamespaceSet::TIME))),
+                other => (*side, other.clone()),
+            });
+        }
+        Self { steps, legacy: true, options: self.options.clone() }
+    }
+
+    /// Whether a process is needed between the caller and the child.
+    #[must_use]
+    pub fn has_intermediate(&self) -> bool {
+        self.steps.iter().any(|(side, _)| *side == Side::Intermediate)
+    }
+
+    /// Whether the first process must have a memory of its own: the kernel lets nobody who shares it enter a time
+    /// namespace.
+    #[must_use]
+    pub fn copies_memory(&self) -> bool {
+        self.options.join.iter().any(|join| join.types.contains(NamespaceSet::TIME))
+    }
+
+    /// The index of the parent's clone.
+    pub(crate) fn clone_index(&self) -> usize {
+        self.steps.iter().position(|(_, step)| matches!(step, Step::Clone(_))).unwrap_or(0)
+    }
+
+    /// The namespaces that the parent's clone makes.
+    pub(crate) fn clone_flags(&self) -> NamespaceSet {
+        match &self.steps[self.clone_index()].1 {
+            Step::Clone(types) => *types,
+            _ => NamespaceSet::EMPTY,
+        }
+    }
+
+    /// What the last step executes.
+    pub(crate) fn exec(&self) -> Option<&Exec> {
+        match self.steps.last() {
+            Some((_, Step::Execve(exec))) => Some(exec),
+            _ => None,
+        }
+    }
+
+    /// Whether any step opens files below `/proc`.
+    pub(crate) fn needs_proc(&self) -> bool {
+        let needs = |step: &Step| {
+            matches!(step, Step::WriteMap(..) | Step::TimensOffsets(_) | Step::NoteNamespaces(_) | Step::MapHelper(..))
+        };
+        self.steps.iter().any(|(_, step)| needs(step))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widest = self.steps.iter().map(|(side, _)| side.name().len()).max().unwrap_or(0);
+        for (i, (side, step)) in self.steps.iter().enumerate() {
+            let end = if i + 1 == self.steps.len() { "" } else { "\n" };
+            write!(f, "{:<widest$}  {step}{end}", side.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// Every option that would have no effect, or that the kernel could never accept, is refused.
+fn check(o: &Options, caller: &Caller) -> Result<(), Error> {
+    if o.argv.is_empty() {
+        return Err(Error::invalid("argv must not be empty: its first item names the program"));
+    }
+    let needs: [(&str, bool, &[(&str, NamespaceSet)]); 12] = [
+        ("hostname", o.hostname.is_some(), &[("uts", NamespaceSet::UTS)]),
+        ("domainname", o.domainname.is_some(), &[("uts", NamespaceSet::UTS)]),
+        ("map_root_user", o.map_root_user, &[("user", NamespaceSet::USER)]),
+        ("map_current_user", o.map_current_user, &[("user", NamespaceSet::USER)]),
+        ("map_users", o.map_users.is_some(), &[("user", NamespaceSet::USER)]),
+        ("map_groups", o.map_groups.is_some(), &[("user", NamespaceSet::USER)]),
+        ("setgroups", o.setgroups.is_some(), &[("user", NamespaceSet::USER)]),
+        ("propagation", o.propagation.is_some(), &[("mnt", NamespaceSet::MNT)]),
+        ("mount_proc", o.mount_proc.is_some(), &[("mnt", NamespaceSet::MNT), ("pid", NamespaceSet::PID)]),
+        ("loopback", o.loopback, &[("net", NamespaceSet::NET)]),
+        ("monotonic", o.monotonic.is_some(), &[("time", NamespaceSet::TIME)]),
+        ("boottime", o.boottime.is_some(), &[("time", NamespaceSet::TIME)]),
+    ];
+    for (option, given, types) in needs {
+        let missing: Vec<_> = types.iter().filter(|(_, set)| given && !o.flags.contains(*set)).map(|(n, _)| *n).collect();
+        if !missing.is_empty() {
+            let (plural, names) = (if types.len() > 1 { "s" } else { "" }, missing.join(" "));
+            let all: Vec<_> = types.iter().map(|(name, _)| *name).collect();
+            let all = all.join(" and ");
+            return Err(Error::invalid(format!("{option} needs the {all} namespace{plural} (add {names:?} to the flags)")));
+        }
+    }
+    for (option, name) in [("hostname", &o.hostname), ("domainname", &o.domainname)] {
+        check_name(option, name.as_deref().unwrap_or_default())?;
+    }
+    if o.map_root_user && o.map_current_user {
+        return Err(Error::invalid("map_root_user and map_current_user exclude each other: choose one"));
+    }
+    if let Some(fd) = o.pass_fds.iter().find(|fd| **fd < 0) {
+        return Err(Error::invalid(format!("pass_fds must be open descriptors, not {fd}")));
+    }
+    if o.join.len() > MAX_JOINS {
+        return Err(Error::invalid(format!("join takes at most {MAX_JOINS} namespaces")));
+    }
+    check_signal(o)?;
+    check_offset("monotonic", o.monotonic, caller.clocks[0])?;
+    check_offset("boottime", o.boottime, caller.clocks[1])
+}
+
+/// `__NEW_UTS_LEN` is 64; the kernel would take a NUL and show the name up to it.
+fn check_name(option: &str, name: &[u8]) -> Result<(), Error> {
+    if name.len() > 64 {
+        return Err(Error::invalid(format!("{option} is {} bytes long; the kernel takes at most 64", name.len())));
+    }
+    if name.contains(&0) {
+        return Err(Error::invalid(format!("{option} contains a NUL byte, at which the kernel would cut it off")));
+    }
+    Ok(())
+}
+
+fn check_signal(o: &Options) -> Result<(), Error> {
+    let Some(signal) = o.kill_child else { return Ok(()) };
+    if !(1..=64).contains(&signal) {
+        return Err(Error::invalid(format!("kill_child must be True or a signal from 1 to 64, not {signal}")));
+    }
+    if signal != libc::SIGKILL && o.flags.contains(NamespaceSet::PID) {
+        return Err(Error::invalid(format!(
+            "kill_child={signal} may have no effect on a PID 1, which ignores every signal it has no handler for, \
+             except SIGKILL (use kill_child=True)"
+        )));
+    }
+    Ok(())
+}
+
+/// The kernel's ERANGE rule: the shifted clock may be neither negative nor beyond half of what `ktime_t` holds.
+fn check_offset(option: &str, offset: Option<ClockOffset>, now: i64) -> Result<(), Error> {
+    const MOST: i64 = i64::MAX / 1_000_000_000 / 2;
+    let Some(offset) = offset else { return Ok(()) };
+    if offset.seconds < -now {
+        return Err(Error::invalid(format!(
+            "{option}={} would make the clock negative; it is at {now} s, so take at least {}",
+            offset.seconds, -now
+        )));
+    }
+    if offset.seconds > MOST - now - 1 {
+        return Err(Error::invalid(format!(
+            "{option}={} is beyond what the kernel takes: at most {} s",
+            offset.seconds,
+            MOST - now - 1
+        )));
+    }
+    Ok(())
+}
+
+/// The id map steps, and who takes them.
+struct Maps {
+    steps: Vec<Step>,
+    outside: bool,
+    setgroups_denied: bool,
+}
+
+fn maps(o: &Options, caller: &Caller) -> Result<Maps, Error> {
+    let one = |id: u32| {
+        let inside = if o.map_root_user { 0 } else { id };
+        (o.map_root_user || o.map_current_user).then_some(IdRange { inside, outside: id, count: 1 })
+    };
+    let resolve = |option, request: &Option<_>, id, available| {
+        idmap::resolve(option, request.as_ref(), one(id), available).map_err(Error::Invalid)
+    };
+    let users = resolve("map_users", &o.map_users, caller.euid, &caller.users)?;
+    let groups = resolve("map_groups", &o.map_groups, caller.egid, &caller.groups_available)?;
+
+    // user_namespaces(7): a process may map itself, one id, if its own effective one is outside; and its group only
+    // after it has given up setgroups(2).
+    let is_own = |ranges: &[IdRange], id: u32| matches!(ranges, [range] if range.outside == id && range.count == 1);
+    let own_user = users.is_empty() || is_own(&users, caller.euid);
+    let own_group = groups.is_empty() || (is_own(&groups, caller.egid) && o.setgroups != Some(true));
+    let outside = !(own_user && own_group);
+    let deny = match o.setgroups {
+        Some(allow) => !allow,
+        None => !groups.is_empty() && is_own(&groups, caller.egid) && !(outside && caller.may_map_groups),
+    };
+    let whose = if outside { Whose::Childs } else { Whose::Own };
+
+    let mut steps = Vec::new();
+    if !users.is_empty() {
+        let direct = !outside || caller.may_map_users || own_user;
+        steps.push(map_step(MapFile::Users, whose, &users, if direct { None } else { caller.newuidmap.as_ref() }));
+    }
+    if deny {
+        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "deny".to_owned()));
+    } else if o.setgroups == Some(true) {
+        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "allow".to_owned()));
+    }
+    if !groups.is_empty() {
+        let direct = !outside || caller.may_map_groups || own_group;
+        steps.push(map_step(MapFile::Groups, whose, &groups, if direct { None } else { caller.newgidmap.as_ref() }));
+    }
+    Ok(Maps { steps, outside, setgroups_denied: deny })
+}
+
+fn map_step(file: MapFile, whose: Whose, ranges: &[IdRange], helper: Option<&CString>) -> Step {
+    let text = idmap::text(ranges);
+    match helper {
+        Some(program) => {
+            let words = text.split_whitespace().filter_map(|word| CString::new(word).ok());
+            Step::MapHelper(file, program.clone(), words.collect())
+        }
+        None => Step::WriteMap(file, whose, text),
+    }
+}
+
+/// What the new namespaces contain, while the child has all capabilities in them.
+fn kernel_objects(steps: &mut Vec<Step>, o: &Options) {
+    let line = |name, offset: Option<ClockOffset>| {
+        offset.map_or(String::new(), |o| format!("{name} {} {}\n", o.seconds, o.nanoseconds))
+    };
+    let offsets = line("monotonic", o.monotonic) + &line("boottime", o.boottime);
+    if !offsets.is_empty() {
+        steps.push(Step::TimensOffsets(offsets));
+    }
+    if o.flags.contains(NamespaceSet::MNT) {
+        let propagation = o.propagation.unwrap_or(Propagation::Private);
+        if let Some((words, flags)) = propagation.mount_flags() {
+            steps.push(Step::Propagation(words, flags));
+        }
+        if let Some(path) = &o.mount_proc {
+            if propagation != Propagation::Private {
+                steps.push(Step::MakePrivate(path.clone()));
+            }
+            steps.push(Step::MountProc(path.clone()));
+        }
+    }
+    if o.loopback {
+        steps.push(Step::Loopback);
+    }
+    steps.extend(o.hostname.clone().map(Step::Sethostname));
+    steps.extend(o.domainname.clone().map(Step::Setdomainname));
+}
+
+/// What `subprocess` sets, in its order: the directory before the ids, the ids last.
+fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied: bool) {
+    steps.push(Step::Stdio);
+    steps.extend(o.cwd.clone().map(Step::Chdir));
+    steps.extend(o.umask.map(Step::Umask));
+    if o.restore_signals {
+        steps.push(Step::RestoreSignals);
+    }
+    if o.start_new_session {
+        steps.push(Step::Setsid);
+    }
+    steps.extend(o.process_group.map(Step::Setpgid));
+    if let Some(groups) = &o.extra_groups {
+        // Where setgroups(2) is denied, "none" is still true of who has none but his own.
+        let none_left = caller.groups.iter().all(|gid| *gid == caller.egid);
+        if !(groups.is_empty() && setgroups_denied && none_left) {
+            steps.push(Step::ExtraGroups(groups.clone()));
+        }
+    }
+    steps.extend(o.group.map(Step::Setgid));
+    steps.extend(o.user.map(Step::Setuid));
+}
+
+/// What must come last: a change of ids clears the parent-death signal, and every step before may need descriptors.
+fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
+    steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    if o.close_fds {
+        let mut keep: Vec<RawFd> = o.pass_fds.iter().copied().filter(|fd| *fd > 2).collect();
+        keep.sort_unstable();
+        keep.dedup();
+        steps.push(Step::CloseFds(gaps(&keep)));
+    }
+    if !o.pass_fds.is_empty() {
+        steps.push(Step::PassFds(o.pass_fds.clone()));
+    }
+    steps.push(Step::SignalMask);
+    let envp = o.env.take().unwrap_or_else(|| caller.environment.clone());
+    let candidates = candidates(&o.executable, &envp);
+    let (argv, envp) = (CStrArray::new(take(&mut o.argv)), CStrArray::new(envp));
+    steps.push(Step::Execve(Box::new(Exec { candidates, argv, envp })));
+}
+
+/// The ranges of descriptors above 2 between those to keep.
+fn gaps(keep: &[RawFd]) -> Vec<(u32, u32)> {
+    let mut first = 3;
+    let mut ranges = Vec::with_capacity(keep.len() + 1);
+    for fd in keep.iter().map(|fd| fd.cast_unsigned()) {
+        if fd > first {
+            ranges.push((first, fd - 1));
+        }
+        first = fd + 1;
+    }
+    ranges.push((first, u32::MAX));
+    ranges
+}
+
+/// Where the program may be, as `os.get_exec_path` has it.
+fn candidates(executable: &CStr, envp: &[CString]) -> Vec<CString> {
+    let name = executable.to_bytes();
+    if name.contains(&b'/') {
+        return vec![executable.to_owned()];
+    }
+    let path = envp.iter().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
+    let dirs = path.unwrap_or(b"/bin:/usr/bin").split(|byte| *byte == b':');
+    let file = |dir: &[u8]| {
+        let slash: &[u8] = if dir.is_empty() || dir.ends_with(b"/") { b"" } else { b"/" };
+        CString::new([dir, slash, name].concat()).ok()
+    };
+    dirs.filter_map(file).collect()
+}

@@ -1,0 +1,132 @@
+//! A child that executes its program: pid, pidfd, exit status, signals.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::sys::{self, Waited};
+
+/// How a process ended.
+#[derive(Clone, Copy)]
+pub struct Exit {
+    /// The exit status, or minus the signal.
+    pub returncode: i32,
+    /// What it used; unknown when somebody else has reaped it.
+    pub rusage: Option<libc::rusage>,
+}
+
+impl From<Waited> for Exit {
+    fn from(waited: Waited) -> Self {
+        let returncode = if waited.code == libc::CLD_EXITED { waited.status } else { -waited.status };
+        Self { returncode, rusage: Some(waited.rusage) }
+    }
+}
+
+impl Exit {
+    fn from_wait_status(status: i32) -> Self {
+        let signal = status & 0x7f;
+        let returncode = if signal == 0 { status >> 8 & 0xff } else { -signal };
+        Self { returncode, rusage: None }
+    }
+}
+
+/// A child process. Nothing is reaped before [`Process::poll`] or [`Process::wait`].
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    exit: Mutex<Option<Exit>>,
+}
+
+impl Process {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd, exit: Mutex::new(None) }
+    }
+
+    /// The pid in the caller's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The pidfd.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// How it ended, if that is known already.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        *self.state()
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<Exit>> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reaps it if it has ended.
+    ///
+    /// # Errors
+    ///
+    /// What waitid(2) says, other than that there is nothing to wait for.
+    pub fn poll(&self) -> Result<Option<Exit>, Errno> {
+        let mut state = self.state();
+        if state.is_none() {
+            *state = match sys::waitid(self.pidfd(), libc::WNOHANG) {
+                Ok(waited) => waited.map(Exit::from),
+                Err(Errno::ECHILD) => self.taken()?,
+                Err(errno) => return Err(errno),
+            };
+        }
+        Ok(*state)
+    }
+
+    /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
+    /// that, 0 is what `subprocess` says.
+    fn taken(&self) -> Result<Option<Exit>, Errno> {
+        if !sys::poll_readable(self.pidfd.as_raw_fd(), Some(Duration::ZERO))? {
+            // Not our child: this is a fork of the process that made it.
+            return Ok(None);
+        }
+        let status = sys::pidfd_exit_status(self.pidfd()).ok().flatten().unwrap_or(0);
+        Ok(Some(Exit::from_wait_status(status)))
+    }
+
+    /// Sleeps until it ends, and reaps it; `None` if the time is over before.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` when a signal handler ran: call again.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>, Errno> {
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(exit) = self.exit() {
+                return Ok(Some(exit));
+            }
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            if !sys::poll_readable(self.pidfd.as_raw_fd(), left)? {
+                return Ok(None);
+            }
+            if let Some(exit) = self.poll()? {
+                return Ok(Some(exit));
+            }
+            // A tracer has it: dead, but not yet ours.
+            thread::yield_now();
+        }
+    }
+
+    /// Sends a signal to this process and no other; to one that has ended, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// What `pidfd_send_signal(2)` says.
+    pub fn send_signal(&self, signal: i32) -> Result<(), Errno> {
+        match sys::pidfd_send_signal(self.pidfd(), signal) {
+            Err(Errno::ESRCH) => Ok(()),
+            result => result,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The door to Python, and the only place that names pyo3: exports and conversions.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use crate::inspect::{self, NamespaceId};
+use crate::options::{ClockOffset, Join, JoinSource};
+use crate::process::Exit;
+use crate::spawn::Spawned;
+use crate::{Caller, Error, IdRange, MapRequest, NAMESPACES, NamespaceSet, Options, Plan, spawn};
+
+/// The Rust half of nslab.
+#[pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use super::{PyChild, PyPlan, namespaces, open_namespace, plan, table};
+}
+
+/// The table of namespace types, a row each.
+#[pyfunction]
+fn table() -> Vec<(&'static str, u32, &'static str, &'static str, &'static str, &'static str, &'static str)> {
+    let row = |r: &'static crate::NamespaceType| (r.name, r.flag, r.c_name, r.unshare, r.man, r.since, r.isolates);
+    NAMESPACES.iter().map(row).collect()
+}
+
+/// Checks and orders a request; see `nslab.plan`.
+#[pyfunction]
+#[pyo3(signature = (flags, argv, executable, process, options))]
+fn plan(
+    py: Python<'_>,
+    flags: u32,
+    argv: Vec<Text>,
+    executable: Text,
+    process: &Bound<'_, PyDict>,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<PyPlan> {
+    let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
+    let argv = argv.into_iter().map(|text| text.0).collect();
+    let mut request = Options { flags, argv, executable: executable.0, ..Options::default() };
+    read_process(process, &mut request)?;
+    for (name, value) in options {
+        read_option(&name.extract::<String>()?, &value, &mut request)?;
+    }
+    let caller = Caller::for_options(&request);
+    let plan = Plan::new(request, &caller).map_err(|error| raise(py, &error))?;
+    Ok(PyPlan(Arc::new(plan)))
+}
+
+/// What `subprocess` has prepared for its own child.
+fn read_process(given: &Bound<'_, PyDict>, o: &mut Options) -> PyResult<()> {
+    for (name, value) in given {
+        if value.is_none() {
+            continue;
+        }
+        match name.extract::<&str>()? {
+            "cwd" => o.cwd = Some(value.extract::<Text>()?.0),
+            "env" => o.env = Some(read_env(&value)?),
+            "close_fds" => o.close_fds = value.is_truthy()?,
+            "pass_fds" => o.pass_fds = value.try_iter()?.map(|fd| fd?.extract()).collect::<PyResult<_>>()?,
+            "restore_signals" => o.restore_signals = value.is_truthy()?,
+            "start_new_session" => o.start_new_session = value.is_truthy()?,
+            "process_group" => o.process_group = value.extract().ok().filter(|group| *group >= 0),
+            "umask" => o.umask = u32::try_from(value.extract::<i32>()?).ok(),
+            "uid" => o.user = Some(value.extract()?),
+            "gid" => o.group = Some(value.extract()?),
+            "gids" => o.extra_groups = Some(value.extract()?),
+            other => return Err(PyTypeError::new_err(format!("unknown process option {other}"))),
+        }
+    }
+    Ok(())
+}
+
+/// The options of `nslab.spawn` that `subprocess` does not have.
+fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResult<()> {
+    if value.is_none() {
+        return Ok(());
+    }
+    match name {
+        "hostname" => o.hostname = Some(bytes(value)?),
+        "domainname" => o.domainname = Some(bytes(value)?),
+        "map_root_user" => o.map_root_user = value.is_truthy()?,
+        "map_current_user" => o.map_current_user = value.is_truthy()?,
+        "map_users" => o.map_users = Some(read_map(name, value)?),
+        "map_groups" => o.map_groups = Some(read_map(name, value)?),
+        "setgroups" => {
+            o.setgroups = Some(match value.extract::<String>().as_deref() {
+                Ok("allow") => true,
+                Ok("deny") => false,
+                _ => return Err(PyValueError::new_err(format!("setgroups must be 'allow' or 'deny', not {value:?}"))),
+            });
+        }
+        "propagation" => o.propagation = Some(value.extract::<String>()?.parse().map_err(PyValueError::new_err)?),
+        "mount_proc" => o.mount_proc = Some(value.extract::<Text>()?.0),
+        "loopback" => o.loopback = value.is_truthy()?,
+        "monotonic" => o.monotonic = Some(read_offset(value)?),
+        "boottime" => o.boottime = Some(read_offset(value)?),
+        "join" => o.join = value.try_iter()?.map(|item| read_join(&item?)).collect::<PyResult<_>>()?,
+        "kill_child" => o.kill_child = Some(value.extract()?),
+        other => return Err(PyTypeError::new_err(format!("unknown option {other}"))),
+    }
+    Ok(())
+}
+
+/// A string for the kernel: `str`, `bytes` or a path, without NUL.
+struct Text(CString);
+
+impl<'py> FromPyObject<'_, 'py> for Text {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let bytes = bytes(&value)?;
+        CString::new(bytes).map(Text).map_err(|_| PyValueError::new_err("embedded null byte"))
+    }
+}
+
+/// `os.fsencode`.
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    if value.is_instance_of::<PyString>() {
+        use std::os::unix::ffi::OsStringExt;
+        return Ok(value.extract::<std::ffi::OsString>()?.into_vec());
+    }
+    let path = value.py().import("os")?.getattr("fspath")?.call1((value,))?;
+    bytes(&path)
+}
+
+fn read_env(env: &Bound<'_, PyAny>) -> PyResult<Vec<CString>> {
+    let pairs = env.call_method0("items")?;
+    let pair = |pair: PyResult<Bound<'_, PyAny>>| {
+        let pair = pair?;
+        let mut variable = bytes(&pair.get_item(0)?)?;
+        if variable.contains(&b'=') {
+            return Err(PyValueError::new_err("illegal environment variable name"));
+        }
+        variable.push(b'=');
+        variable.extend(bytes(&pair.get_item(1)?)?);
+        CString::new(variable).map_err(|_| PyValueError::new_err("embedded null byte"))
+    };
+    pairs.try_iter()?.map(pair).collect()
+}
+
+fn read_map(option: &str, value: &Bound<'_, PyAny>) -> PyResult<MapRequest> {
+    if let Ok(word) = value.extract::<String>() {
+        return match word.as_str() {
+            "auto" => Ok(MapRequest::Auto),
+            "subids" => Ok(MapRequest::Subids),
+            "all" => Ok(MapRequest::All),
+            _ => Err(PyValueError::new_err(format!(
+                "{option} must be (inside, outside, count) tuples, \"auto\", \"subids\" or \"all\", not {word:?}"
+            ))),
+        };
+    }
+    let id = |value: &Bound<'_, PyAny>| {
+        value.extract::<u32>().map_err(|error| {
+            let negative_or_large = error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py());
+            let message = format!("{option}: {value:?} is no id: 0 to 4294967294");
+            if negative_or_large { PyValueError::new_err(message) } else { error }
+        })
+    };
+    let range = |item: PyResult<Bound<'_, PyAny>>| {
+        let item = item?;
+        if item.len()? != 3 {
+            return Err(PyValueError::new_err(format!("{option}: {item:?} must be (inside, outside, count)")));
+        }
+        let (inside, outside) = (id(&item.get_item(0)?)?, id(&item.get_item(1)?)?);
+        Ok(IdRange { inside, outside, count: id(&item.get_item(2)?)? })
+    };
+    value.try_iter()?.map(range).collect::<PyResult<_>>().map(MapRequest::Ranges)
+}
+
+/// `(seconds, nanoseconds)`.
+fn read_offset(value: &Bound<'_, PyAny>) -> PyResult<ClockOffset> {
+    let (seconds, nanoseconds) = value.extract()?;
+    Ok(ClockOffset { seconds, nanoseconds })
+}
+
+/// An fd, a path, or `(type, device, inode, id, pid)`.
+fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Join> {
+    if let Ok(fd) = item.extract::<RawFd>() {
+        return Ok(Join { source: JoinSource::Fd(fd), types: inspect::types_of_fd(fd) });
+    }
+    if let Ok(tuple) = item.cast::<PyTuple>() {
+        let (bits, device, inode, id, pid) = tuple.extract()?;
+        let types = NamespaceSet::from_bits(bits).unwrap_or_default();
+        return Ok(Join { source: JoinSource::Id(NamespaceId { device, inode, id }, pid), types });
+    }
+    let path = item.extract::<Text>()?.0;
+    let types = inspect::open_path(&path).map(|file| inspect::types_of_fd(file.as_raw_fd()));
+    let detail = path.to_string_lossy().into_owned();
+    let types = types.map_err(|errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno }))?;
+    Ok(Join { source: JoinSource::Path(path), types })
+}
+
+/// Invalid requests are ValueErrors; the rest is `nslab.SpawnError`, which lives in Python.
+fn raise(py: Python<'_>, error: &Error) -> PyErr {
+    let made = match error {
+        Error::Invalid(message) => return PyValueError::new_err(message.clone()),
+        Error::Step { step, detail, errno } => (Some(*errno as i32), *step, detail, None),
+        Error::Died { step, detail, signal } => (None, *step, detail, Some(*signal)),
+    };
+    let class = py.import("nslab._errors").and_then(|module| module.getattr("from_core"));
+    match class.and_then(|from_core| from_core.call1(made)) {
+        Ok(exception) => PyErr::from_value(exception),
+        Err(error) => error,
+    }
+}
+
+fn os_error(errno: Errno) -> PyErr {
+    PyOSError::new_err((errno as i32, errno.desc()))
+}
+
+/// A checked request, see `nslab.Plan`.
+#[pyclass(name = "Plan", module = "nslab._core", frozen)]
+struct PyPlan(Arc<Plan>);
+
+#[pymethods]
+impl PyPlan {
+    /// The `CLONE_NEW*` bits.
+    #[getter]
+    fn flags(&self) -> u32 {
+        self.0.options.flags.bits()
+    }
+
+    /// `(name, detail, side)` of each step, in the order of execution.
+    #[getter]
+    fn steps(&self) -> Vec<(&'static str, String, &'static str)> {
+        self.0.steps.iter().map(|(side, step)| (step.name(), step.detail(), side.name())).collect()
+    }
+
+    fn __str__(&self) -> String {
+        self.0.to_string()
+    }
+
+    /// The same experiment as an unshare(1) line.
+    fn unshare_command(&self) -> String {
+        crate::twin::unshare_command(&self.0)
+    }
+
+    /// The same experiment as a C program.
+    fn c_source(&self) -> String {
+        crate::twin::c_source(&self.0)
+    }
+
+    /// Runs it with these descriptors as 0, 1 and 2; -1 leaves the caller's own.
+    fn spawn(&self, py: Python<'_>, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<PyChild> {
+        let spawned = py.detach(|| spawn(&self.0, [stdin, stdout, stderr]));
+        let spawned = spawned.map_err(|error| raise(py, &error))?;
+        Ok(PyChild { spawned, claimed: AtomicBool::new(false) })
+    }
+}
+
+/// A child that executes its program. Dropped unclaimed (an exception came between), it is killed and reaped.
+#[pyclass(name = "Child", module = "nslab._core", frozen)]
+struct PyChild {
+    spawned: Spawned,
+    claimed: AtomicBool,
+}
+
+#[pymethods]
+impl PyChild {
+    /// The pid in the caller's pid namespace.
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.spawned.process.pid()
+    }
+
+    /// The pidfd, open as long as this object.
+    #[getter]
+    fn pidfd(&self) -> RawFd {
+        self.spawned.process.pidfd().as_raw_fd()
+    }
+
+    /// What was run.
+    #[getter]
+    fn plan(&self) -> PyPlan {
+        PyPlan(Arc::clone(&self.spawned.plan))
+    }
+
+    /// `(name, start, duration)` of each step in nanoseconds of `CLOCK_MONOTONIC`.
+    #[getter]
+    fn timeline(&self) -> Vec<(&'static str, u64, u64)> {
+        let steps = self.spawned.plan.steps.iter().zip(&self.spawned.timeline);
+        steps.map(|((_, step), (start, duration))| (step.name(), *start, *duration)).collect()
+    }
+
+    /// `(type, device, inode, id)` of each namespace of the program.
+    #[getter]
+    fn namespaces(&self) -> Vec<(&'static str, u64, u64, Option<u64>)> {
+        rows(&self.spawned.namespaces)
+    }
+
+    /// The 16 numbers of `resource.struct_rusage`, once it has been reaped.
+    #[getter]
+    fn rusage<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let usage = self.spawned.process.exit().and_then(|exit| exit.rusage);
+        usage.map(|usage| rusage_tuple(py, &usage)).transpose()
+    }
+
+    /// From now on the caller looks after it.
+    fn claim(&self) {
+        self.claimed.store(true, Ordering::Relaxed);
+    }
+
+    /// The return code if it has ended, else None.
+    fn poll(&self) -> PyResult<Option<i32>> {
+        let exit = self.spawned.process.poll().map_err(os_error)?;
+        Ok(exit.map(|exit| exit.returncode))
+    }
+
+    /// Sleeps until it ends; None when the timeout (in seconds) is over first.
+    #[pyo3(signature = (timeout=None))]
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let limit = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            match py.detach(|| self.spawned.process.wait(left)) {
+                Ok(exit) => return Ok(exit.map(|exit: Exit| exit.returncode)),
+                Err(Errno::EINTR) => py.check_signals()?,
+                Err(errno) => return Err(os_error(errno)),
+            }
+        }
+    }
+
+    /// Sends a signal to this process and no other.
+    fn send_signal(&self, signal: i32) -> PyResult<()> {
+        self.spawned.process.send_signal(signal).map_err(os_error)
+    }
+
+    /// SIGKILL, and reaps it.
+    fn end(&self, py: Python<'_>) {
+        py.detach(|| end(&self.spawned));
+    }
+}
+
+impl Drop for PyChild {
+    fn drop(&mut self) {
+        if !self.claimed.load(Ordering::Relaxed) {
+            end(&self.spawned);
+        }
+    }
+}
+
+fn end(spawned: &Spawned) {
+    let _ = spawned.process.send_signal(libc::SIGKILL);
+    while spawned.process.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
+}
+
+fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'py, PyTuple>> {
+    #[allow(clippy::cast_precision_loss)] // as resource.struct_rusage has them
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let counts = [
+        usage.ru_maxrss, usage.ru_ixrss, usage.ru_idrss, usage.ru_isrss, usage.ru_minflt, usage.ru_majflt,
+        usage.ru_nswap, usage.ru_inblock, usage.ru_oublock, usage.ru_msgsnd, usage.ru_msgrcv, usage.ru_nsignals,
+        usage.ru_nvcsw, usage.ru_nivcsw,
+    ];
+    let times = [usage.ru_utime, usage.ru_stime].map(seconds);
+    let items = times.iter().map(|t| t.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from));
+    let items = items.chain(counts.iter().map(|n| n.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from)));
+    PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)
+}
+
+fn rows(found: &inspect::Namespaces) -> Vec<(&'static str, u64, u64, Option<u64>)> {
+    let rows = NAMESPACES.iter().zip(found);
+    rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
+}
+
+/// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.
+#[pyfunction]
+#[pyo3(signature = (pid=None))]
+fn namespaces(pid: Option<i32>) -> PyResult<Vec<(&'static str, u64, u64, Option<u64>)>> {
+    match pid {
+        Some(pid) => Ok(rows(&inspect::of_process(pid).map_err(os_error)?)),
+        None => Ok(rows(&inspect::of_children(NamespaceSet::EMPTY))),
+    }
+}
+
+/// Opens a namespace by its numbers, or through this process if it is still in it; returns the descriptor.
+#[pyfunction]
+fn open_namespace(bits: u32, device: u64, inode: u64, id: Option<u64>, pid: Option<i32>) -> PyResult<RawFd> {
+    let types = NamespaceSet::from_bits(bits).unwrap_or_default();
+    let file = inspect::open(types, NamespaceId { device, inode, id }, pid).map_err(os_error)?;
+    Ok(file.into_raw_fd())
+}

@@ -1,0 +1,343 @@
+//! Runs a plan: memory, descriptors, signal mask, clone; then reads what the child reported.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::Read;
+use std::mem::size_of;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::{Arc, Mutex};
+
+use nix::errno::Errno;
+
+use crate::child::{Progress, Report, Run};
+use crate::error::Error;
+use crate::inspect::{self, NamespaceId, Namespaces};
+use crate::keeper;
+use crate::options::{Join, JoinSource};
+use crate::plan::{Plan, Side};
+use crate::process::Process;
+use crate::step::{MapFile, Step, join_text};
+use crate::sys::{self, CStrArray, Mapping, PAGE, SignalMask};
+
+/// A child that executes its program, and how it came to be.
+pub struct Spawned {
+    /// The child.
+    pub process: Process,
+    /// What was run: the plan as given, or its variant for clone(2).
+    pub plan: Arc<Plan>,
+    /// When each step began and how long it took, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub timeline: Vec<(u64, u64)>,
+    /// The namespaces the program got.
+    pub namespaces: Namespaces,
+}
+
+/// Runs the plan with these descriptors as 0, 1 and 2 (-1: the caller's own). Returns when the program has been
+/// executed.
+///
+/// # Errors
+///
+/// The step that failed, or in which the child was killed. Nothing is left behind.
+pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Spawned, Error> {
+    if plan.options.kill_child.is_none() {
+        return spawn_here(Arc::clone(plan), stdio, None);
+    }
+    let mask = sys::set_signal_mask(SignalMask::MAX);
+    sys::set_signal_mask(mask);
+    let job = Arc::clone(plan);
+    keeper::run(move || spawn_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
+}
+
+/// `mask` is what the program gets as signal mask, where that is not this thread's.
+fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Spawned, Error> {
+    match attempt(&plan, stdio, mask) {
+        Err(Error::Step { step: "clone", errno: Errno::ENOSYS, .. }) if !plan.legacy => {
+            let plan = Arc::new(plan.with_legacy_clone());
+            attempt(&plan, stdio, mask).map(|ran| ran.of(plan))
+        }
+        ran => ran.map(|ran| ran.of(plan)),
+    }
+}
+
+struct Ran {
+    process: Process,
+    timeline: Vec<(u64, u64)>,
+    namespaces: Namespaces,
+}
+
+impl Ran {
+    fn of(self, plan: Arc<Plan>) -> Spawned {
+        Spawned { process: self.process, plan, timeline: self.timeline, namespaces: self.namespaces }
+    }
+}
+
+fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Ran, Error> {
+    let arena = Arena::take(plan.copies_memory())?;
+    let report = arena.report();
+    let began = sys::clock(libc::CLOCK_MONOTONIC);
+    let opened = open_joins(plan)?;
+    let cloning = sys::clock(libc::CLOCK_MONOTONIC);
+    let refused = |errno| clone_error(plan, errno);
+    let proc = if plan.needs_proc() { open_proc().map_err(refused)? } else { None };
+    let wants_helper = plan.steps.iter().any(|(_, step)| matches!(step, Step::MapHelper(..)));
+    let pipe = if wants_helper { Some(sys::pipe().map_err(refused)?) } else { None };
+    let thread = plan.options.kill_child.map(|_| sys::pidfd_of_thread()).transpose().map_err(refused)?;
+    let joins: Vec<RawFd> = opened.iter().map(JoinFd::raw).collect();
+    let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
+    // Whoever enters a time namespace sees other clocks from then on, but for the wall clock.
+    let clock = if plan.copies_memory() { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
+
+    // A handler of this process must not run in the child, on memory that is ours.
+    let before = sys::set_signal_mask(SignalMask::MAX);
+    let run = Run {
+        plan,
+        report,
+        stacks: arena.stacks(),
+        stdio,
+        proc: raw(proc.as_ref()),
+        joins: &joins,
+        thread: raw(thread.as_ref()),
+        mask: mask.unwrap_or(before),
+        helpers: helpers(plan, report),
+        helper_stderr: raw(pipe.as_ref().map(|(_, write)| write)),
+        clock,
+    };
+    let dumpable = changes_ids(plan).then(|| sys::prctl(libc::PR_GET_DUMPABLE, 0));
+    let (args, entry) = run.first_clone();
+    let cloned = sys::clone(args, entry, &run);
+    let resumed = sys::clock(libc::CLOCK_MONOTONIC);
+    if let Some(Ok(dumpable)) = dumpable {
+        // The child's setreuid has cleared the flag of the memory it shared with us.
+        let _ = sys::prctl(libc::PR_SET_DUMPABLE, dumpable as u64);
+    }
+    let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid));
+    sys::set_signal_mask(before);
+
+    let process = outcome.map_err(|error| with_complaint(error, pipe))?;
+    let namespaces = namespaces(plan, report);
+    let shift = if clock == libc::CLOCK_MONOTONIC { 0 } else { sys::clock(libc::CLOCK_MONOTONIC).wrapping_sub(sys::clock(clock)) };
+    let timeline = timeline(plan, report, shift, [began, cloning, resumed]);
+    arena.give_back();
+    Ok(Ran { process, timeline, namespaces })
+}
+
+fn clone_error(plan: &Plan, errno: Errno) -> Error {
+    Error::Step { step: "clone", detail: plan.options.flags.to_string(), errno }
+}
+
+/// A namespace file to join: opened for this run, or the caller's own.
+enum JoinFd {
+    Opened(OwnedFd),
+    Callers(RawFd),
+}
+
+impl JoinFd {
+    fn raw(&self) -> RawFd {
+        match self {
+            Self::Opened(fd) => fd.as_raw_fd(),
+            Self::Callers(fd) => *fd,
+        }
+    }
+}
+
+fn open_joins(plan: &Plan) -> Result<Vec<JoinFd>, Error> {
+    let open = |join: &Join| {
+        let opened = match &join.source {
+            JoinSource::Fd(fd) => return Ok(JoinFd::Callers(*fd)),
+            JoinSource::Path(path) => inspect::open_path(path),
+            JoinSource::Id(id, pid) => inspect::open(join.types, *id, *pid),
+        };
+        opened.map(JoinFd::Opened).map_err(|errno| match errno {
+            Errno::EMFILE | Errno::ENFILE => clone_error(plan, errno),
+            errno => Error::Step { step: "open_ns", detail: join_text(join), errno },
+        })
+    };
+    plan.options.join.iter().map(open).collect()
+}
+
+/// Without a `/proc` the steps that need it fail by themselves.
+fn open_proc() -> Result<Option<OwnedFd>, Errno> {
+    match sys::open_high(c"/proc", libc::O_PATH | libc::O_DIRECTORY) {
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE)) => Err(errno),
+        proc => Ok(proc.ok()),
+    }
+}
+
+fn helpers(plan: &Plan, report: &Report) -> [Option<CStrArray>; 2] {
+    let argv = |wanted: MapFile| {
+        plan.steps.iter().find_map(|(_, step)| match step {
+            Step::MapHelper(file, program, ranges) if *file == wanted => {
+                let strings = [program.clone(), CString::default()].into_iter().chain(ranges.iter().cloned()).collect();
+                Some(CStrArray::with_slot(strings, 1, &report.pid_text))
+            }
+            _ => None,
+        })
+    };
+    [argv(MapFile::Users), argv(MapFile::Groups)]
+}
+
+fn changes_ids(plan: &Plan) -> bool {
+    plan.steps.iter().any(|(_, step)| matches!(step, Step::Setuid(_) | Step::Setgid(_)))
+}
+
+/// Reads the report after the first process has given up the memory, and leaves nothing behind on failure.
+fn outcome(run: &Run<'_>, first: i32) -> Result<Process, Error> {
+    let report = run.report;
+    let child = sys::adopt(report.pidfd.load(Acquire));
+    let mut pid = first;
+    if run.plan.has_intermediate() {
+        let status = sys::wait_for(first).unwrap_or(0);
+        pid = report.pid.load(Acquire);
+        if report.held.load(Acquire) != 0 || status != 0 {
+            // It was killed; the child may still run, on memory that is about to be used again.
+            reap(child.as_ref(), true);
+            return Err(died(run.plan, &report.intermediate, Side::Intermediate, status & 0x7f));
+        }
+        if let Some(error) = failed(run.plan, &report.intermediate) {
+            let signal = reap(child.as_ref(), false);
+            return Err(if signal == 0 { error } else { died(run.plan, &report.child, Side::Child, signal) });
+        }
+    }
+    if let Some(error) = failed(run.plan, &report.child) {
+        reap(child.as_ref(), false);
+        return Err(error);
+    }
+    let Some(pidfd) = child else { return Err(clone_error(run.plan, Errno::EMFILE)) };
+    if report.child.stage.load(Acquire) as usize != run.plan.steps.len() {
+        let signal = reap(Some(&pidfd), false);
+        return Err(died(run.plan, &report.child, Side::Child, signal));
+    }
+    Ok(Process::new(pid, pidfd))
+}
+
+/// Waits for a child that has failed; returns the signal that ended it, if one did.
+fn reap(child: Option<&OwnedFd>, kill: bool) -> i32 {
+    let Some(pidfd) = child else { return 0 };
+    if kill {
+        let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+    loop {
+        match sys::waitid(pidfd.as_fd(), 0) {
+            Ok(Some(waited)) if waited.code != libc::CLD_EXITED => return waited.status,
+            Err(Errno::EINTR) => {}
+            Err(_) => return sys::pidfd_exit_status(pidfd.as_fd()).ok().flatten().unwrap_or(0) & 0x7f,
+            Ok(_) => return 0,
+        }
+    }
+}
+
+fn failed(plan: &Plan, progress: &Progress) -> Option<Error> {
+    let errno = progress.errno.load(Acquire);
+    let stage = progress.stage.load(Acquire) as usize;
+    let (_, step) = plan.steps.get(stage.wrapping_sub(1)).filter(|_| errno != 0)?;
+    Some(Error::Step { step: step.name(), detail: step.detail(), errno: Errno::from_raw(errno) })
+}
+
+fn died(plan: &Plan, progress: &Progress, side: Side, signal: i32) -> Error {
+    let stage = progress.stage.load(Acquire) as usize;
+    let own = plan.steps.iter().find(|(owner, _)| *owner == side);
+    let step = plan.steps.get(stage.wrapping_sub(1)).or(own).map(|(_, step)| step);
+    Error::Died { step: step.map_or("clone", Step::name), detail: step.map_or(String::new(), Step::detail), signal }
+}
+
+/// Adds what newuidmap(1) said to the error of its step.
+fn with_complaint(error: Error, pipe: Option<(OwnedFd, OwnedFd)>) -> Error {
+    let (Error::Step { step, detail, errno }, Some((read, write))) = (&error, pipe) else { return error };
+    drop(write);
+    let mut text = Vec::new();
+    let _ = File::from(read).take(4096).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let detail = if text.is_empty() { detail.clone() } else { format!("{detail}: {}", text.trim()) };
+    Error::Step { step, detail, errno: *errno }
+}
+
+/// The new ones as the child noted them, the others as a child of this thread gets them.
+fn namespaces(plan: &Plan, report: &Report) -> Namespaces {
+    let noted = plan.steps.iter().find_map(|(_, step)| match step {
+        Step::NoteNamespaces(types) => Some(*types),
+        _ => None,
+    });
+    let noted = noted.unwrap_or_default();
+    let mut found = inspect::of_children(noted);
+    for (index, _) in noted.rows() {
+        found[index] = NamespaceId::from_noted(report.namespaces[index].each_ref().map(|field| field.load(Relaxed)));
+    }
+    found
+}
+
+/// `shift` turns the child's clock into the monotonic one.
+fn timeline(plan: &Plan, report: &Report, shift: u64, [began, cloning, resumed]: [u64; 3]) -> Vec<(u64, u64)> {
+    let child = |clock: u64| clock.wrapping_add(shift);
+    let clone = plan.clone_index();
+    let times = plan.steps.iter().zip(report.started.iter().zip(&report.ended)).enumerate();
+    let first = report.started.iter().map(|clock| clock.load(Relaxed)).filter(|clock| *clock != 0).min().map_or(cloning, child);
+    let last = plan.steps.len() - 1;
+    times
+        .map(|(index, ((side, _), (started, ended)))| {
+            let (started, ended) = (child(started.load(Relaxed)), child(ended.load(Relaxed)));
+            let (start, end) = match side {
+                Side::Parent if index == clone => (cloning, first),
+                Side::Parent => (began, cloning),
+                _ if index == last => (started, resumed),
+                _ => (started, ended),
+            };
+            (start, end.saturating_sub(start))
+        })
+        .collect()
+}
+
+/// The memory of one run: three stacks with guard pages below them, and the report.
+struct Arena {
+    memory: Mapping,
+    shared: bool,
+}
+
+const STACK: usize = 65536;
+const STACKS: usize = 3;
+const REPORT: usize = STACKS * (PAGE + STACK);
+const LENGTH: usize = REPORT + size_of::<Report>();
+/// Arenas kept for the next run: one each for as many threads as are likely to spawn at once.
+const SPARE: usize = 4;
+
+static SPARES: Mutex<Vec<Arena>> = Mutex::new(Vec::new());
+
+impl Arena {
+    /// `shared`: for a child that copies the rest of the memory.
+    fn take(shared: bool) -> Result<Self, Error> {
+        // A fork may have left the lock taken for ever, so never wait for it.
+        let spare = SPARES.try_lock().ok().filter(|_| !shared).and_then(|mut spares| spares.pop());
+        let arena = match spare {
+            Some(arena) => arena,
+            None => Self::map(shared).map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?,
+        };
+        arena.report().clear();
+        Ok(arena)
+    }
+
+    fn map(shared: bool) -> Result<Self, Errno> {
+        let memory = Mapping::new(LENGTH, shared)?;
+        for stack in 0..STACKS {
+            memory.guard(stack * (PAGE + STACK))?;
+        }
+        Ok(Self { memory, shared })
+    }
+
+    fn stacks(&self) -> [(usize, usize); STACKS] {
+        std::array::from_fn(|stack| (self.memory.address(stack * (PAGE + STACK) + PAGE), STACK))
+    }
+
+    fn report(&self) -> &Report {
+        self.memory.view(REPORT)
+    }
+
+    fn give_back(self) {
+        if self.shared {
+            return;
+        }
+        if let Ok(mut spares) = SPARES.try_lock() {
+            if spares.len() < SPARE {
+                spares.push(self);
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The steps of a plan: what each is called, what it does in the child, and how it reads.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::os::fd::RawFd;
+
+use nix::errno::Errno;
+
+use crate::child::Run;
+use crate::namespace::{NAMESPACES, NamespaceSet};
+use crate::options::{Join, JoinSource};
+use crate::sys::{self, CStrArray};
+
+/// One thing that happens between the call and the program, with all it needs.
+#[derive(Clone)]
+pub enum Step {
+    /// Open the namespace files that are given as paths.
+    OpenNs(Vec<Join>),
+    /// Make the next process, in these new namespaces.
+    Clone(NamespaceSet),
+    /// Enter existing namespaces.
+    Setns(Vec<Join>),
+    /// What `CLONE_CLEAR_SIGHAND` does, where there is only clone(2).
+    ClearHandlers,
+    /// Make a namespace that clone(2) has no flag for.
+    Unshare(NamespaceSet),
+    /// Wait until the intermediate process has written the id maps.
+    AwaitMaps,
+    /// Write one of the id map files.
+    WriteMap(MapFile, Whose, String),
+    /// Have newuidmap(1) or newgidmap(1) write it.
+    MapHelper(MapFile, CString, Vec<CString>),
+    /// Set the clock offsets.
+    TimensOffsets(String),
+    /// Change the propagation of every mount: what it is called, the flags of mount(2).
+    Propagation(&'static str, u64),
+    /// Keep a mount over this directory from reaching other namespaces.
+    MakePrivate(CString),
+    /// Mount a fresh proc(5).
+    MountProc(CString),
+    /// Bring `lo` up.
+    Loopback,
+    /// Set the host name.
+    Sethostname(Vec<u8>),
+    /// Set the NIS domain name.
+    Setdomainname(Vec<u8>),
+    /// Move the caller's descriptors to 0, 1 and 2.
+    Stdio,
+    /// Let these descriptors survive the execve.
+    PassFds(Vec<RawFd>),
+    /// Change the directory.
+    Chdir(CString),
+    /// Set the file mode creation mask.
+    Umask(u32),
+    /// Set the signals that Python ignores back to their defaults.
+    RestoreSignals,
+    /// Start a session.
+    Setsid,
+    /// Join or start a process group.
+    Setpgid(i32),
+    /// Set the supplementary groups.
+    ExtraGroups(Vec<u32>),
+    /// Set the group ids.
+    Setgid(u32),
+    /// Set the user ids.
+    Setuid(u32),
+    /// Note which namespaces the program gets: it may be gone before the parent can look.
+    NoteNamespaces(NamespaceSet),
+    /// Ask for a signal at the end of the parent.
+    ParentDeathSignal(i32),
+    /// Close every descriptor in these ranges.
+    CloseFds(Vec<(u32, u32)>),
+    /// Give the program the caller's signal mask.
+    SignalMask,
+    /// Execute the program: the first of these paths that exists.
+    Execve(Box<Exec>),
+}
+
+/// The three files that map ids, see user_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapFile {
+    /// `/proc/PID/uid_map`
+    Users,
+    /// `/proc/PID/gid_map`
+    Groups,
+    /// `/proc/PID/setgroups`
+    Setgroups,
+}
+
+impl MapFile {
+    /// The file's name in `/proc/PID`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Users => "uid_map",
+            Self::Groups => "gid_map",
+            Self::Setgroups => "setgroups",
+        }
+    }
+
+    fn helper(self) -> &'static str {
+        if self == Self::Groups { "newgidmap" } else { "newuidmap" }
+    }
+
+    fn of_self(self) -> &'static CStr {
+        match self {
+            Self::Users => c"self/uid_map",
+            Self::Groups => c"self/gid_map",
+            Self::Setgroups => c"self/setgroups",
+        }
+    }
+}
+
+/// Whose id map is written: a process may write only a one-id map for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The writer's.
+    Own,
+    /// The child's, by the intermediate process, which is still in the parent user namespace.
+    Childs,
+}
+
+/// Everything execve(2) needs.
+#[derive(Clone)]
+pub struct Exec {
+    /// The paths to try, in order.
+    pub candidates: Vec<CString>,
+    /// The arguments.
+    pub argv: CStrArray,
+    /// The environment.
+    pub envp: CStrArray,
+}
+
+impl Step {
+    /// The name that errors and timelines use.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OpenNs(_) => "open_ns",
+            Self::Clone(_) => "clone",
+            Self::Setns(_) => "setns",
+            Self::ClearHandlers => "clear_sighand",
+            Self::Unshare(_) => "unshare",
+            Self::AwaitMaps => "await_maps",
+            Self::WriteMap(file, ..) => file.name(),
+            Self::MapHelper(file, ..) => file.helper(),
+            Self::TimensOffsets(_) => "timens_offsets",
+            Self::Propagation(..) | Self::MakePrivate(_) => "propagation",
+            Self::MountProc(_) => "mount_proc",
+            Self::Loopback => "loopback",
+            Self::Sethostname(_) => "sethostname",
+            Self::Setdomainname(_) => "setdomainname",
+            Self::Stdio => "stdio",
+            Self::PassFds(_) => "pass_fds",
+            Self::Chdir(_) => "chdir",
+            Self::Umask(_) => "umask",
+            Self::RestoreSignals => "restore_signals",
+            Self::Setsid => "setsid",
+            Self::Setpgid(_) => "setpgid",
+            Self::ExtraGroups(_) => "extra_groups",
+            Self::Setgid(_) => "setgid",
+            Self::Setuid(_) => "setuid",
+            Self::NoteNamespaces(_) => "note_namespaces",
+            Self::ParentDeathSignal(_) => "pdeathsig",
+            Self::CloseFds(_) => "close_fds",
+            Self::SignalMask => "sigmask",
+            Self::Execve(_) => "execve",
+        }
+    }
+
+    /// Does it. Runs in the child: see the rules at the top of `child.rs`.
+    pub(crate) fn run(&self, run: &Run<'_>) -> sys::Result<()> {
+        match self {
+            Self::Setns(joins) => run.setns(joins),
+            Self::ClearHandlers => {
+                sys::clear_handlers();
+                Ok(())
+            }
+            Self::Unshare(types) => sys::unshare(types.bits()),
+            Self::AwaitMaps => run.await_maps(),
+            Self::WriteMap(file, Whose::Own, text) => run.write_proc(file.of_self(), text.as_bytes()),
+            Self::WriteMap(file, Whose::Childs, text) => run.write_childs(file.name(), text.as_bytes()),
+            Self::MapHelper(file, ..) => run.map_helper(*file),
+            Self::TimensOffsets(text) => run.write_proc(c"self/timens_offsets", text.as_bytes()),
+            Self::Propagation(_, flags) => sys::mount(c"none", c"/", None, *flags),
+            Self::MakePrivate(path) => {
+                let made = sys::mount(c"none", path, None, libc::MS_REC | libc::MS_PRIVATE);
+                // No mount point is there yet, so nothing can travel through it.
+                if made == Err(Errno::EINVAL) { Ok(()) } else { made }
+            }
+            Self::MountProc(path) => {
+                let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                sys::mount(c"proc", path, Some(c"proc"), flags)
+            }
+            Self::Loopback => {
+                let socket = sys::interface_socket()?;
+                let up = sys::interface_up(socket, c"lo");
+                sys::close(socket);
+                up
+            }
+            Self::Sethostname(name) => sys::sethostname(name),
+            Self::Setdomainname(name) => sys::setdomainname(name),
+            Self::Stdio => run.move_stdio(),
+            Self::PassFds(fds) => fds.iter().try_for_each(|fd| sys::set_inheritable(*fd)),
+            Self::Chdir(path) => sys::chdir(path),
+            Self::Umask(mask) => {
+                sys::umask(*mask);
+                Ok(())
+            }
+            Self::RestoreSignals => {
+                sys::default_signal(libc::SIGPIPE)?;
+                sys::default_signal(libc::SIGXFSZ)
+            }
+            Self::Setsid => sys::setsid(),
+            Self::Setpgid(group) => sys::setpgid(*group),
+            Self::ExtraGroups(groups) => sys::setgroups(groups),
+            Self::Setgid(gid) => sys::setgid(*gid),
+            Self::Setuid(uid) => sys::setuid(*uid),
+            Self::NoteNamespaces(types) => {
+                run.note_namespaces(*types);
+                Ok(())
+            }
+            Self::ParentDeathSignal(signal) => run.parent_death_signal(*signal),
+            Self::CloseFds(ranges) => run.close_fds(ranges),
+            Self::SignalMask => {
+                sys::set_signal_mask(run.mask);
+                Ok(())
+            }
+            Self::Execve(exec) => Err(run.execve(exec)),
+            // The process that makes the next one does these itself.
+            Self::OpenNs(_) | Self::Clone(_) => Ok(()),
+        }
+    }
+
+    /// What the step was about, for an error: the path, the name, the map.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types) => types.to_string(),
+            Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
+            Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
+            Self::MapHelper(_, program, ranges) => {
+                format!("{} PID {}", program.to_string_lossy(), list_with(" ", ranges.iter().map(|s| s.to_string_lossy())))
+            }
+            Self::Propagation(words, _) => (*words).to_owned(),
+            Self::MakePrivate(path) | Self::MountProc(path) | Self::Chdir(path) => path.to_string_lossy().into_owned(),
+            Self::Loopback => "lo".to_owned(),
+            Self::Sethostname(name) | Self::Setdomainname(name) => String::from_utf8_lossy(name).into_owned(),
+            Self::PassFds(fds) => list(fds),
+            Self::Umask(mask) => format!("{mask:#o}"),
+            Self::Setpgid(id) | Self::ParentDeathSignal(id) => id.to_string(),
+            Self::ExtraGroups(groups) => format!("[{}]", list(groups)),
+            Self::Setgid(id) | Self::Setuid(id) => id.to_string(),
+            Self::CloseFds(ranges) => list(ranges.iter().map(|(first, last)| {
+                if *last == u32::MAX { format!("{first}-") } else { format!("{first}-{last}") }
+            })),
+            Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
+            Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
+            Self::ClearHandlers | Self::AwaitMaps | Self::Stdio | Self::Setsid | Self::SignalMask => String::new(),
+        }
+    }
+}
+
+/// As strace(1) shows it.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenNs(joins) => {
+                let opened = joins.iter().filter(|join| !matches!(join.source, JoinSource::Fd(_)));
+                let call = |join| format!("open(\"{}\", O_RDONLY|O_CLOEXEC)", join_text(join));
+                write!(f, "{}", list_with("; ", opened.map(call)))
+            }
+            Self::Clone(types) => write!(f, "clone3({{flags={types}, exit_signal=SIGCHLD}})"),
+            Self::Setns(joins) => {
+                let call = |join: &Join| format!("setns({}, {})", join_text(join), join.types);
+                write!(f, "{}", list_with("; ", joins.iter().map(call)))
+            }
+            Self::Unshare(types) => write!(f, "unshare({types})"),
+            Self::AwaitMaps => write!(f, "futex(FUTEX_WAIT)"),
+            Self::WriteMap(file, whose, text) => {
+                let process = if *whose == Whose::Own { "self" } else { "PID" };
+                write!(f, "write(\"/proc/{process}/{}\", {text:?})", file.name())
+            }
+            Self::TimensOffsets(text) => write!(f, "write(\"/proc/self/timens_offsets\", {text:?})"),
+            Self::Propagation(words, _) => write!(f, "mount(\"none\", \"/\", NULL, {words}, NULL)"),
+            Self::MakePrivate(path) => write!(f, "mount(\"none\", {path:?}, NULL, MS_REC|MS_PRIVATE, NULL)"),
+            Self::MountProc(path) => {
+                write!(f, "mount(\"proc\", {path:?}, \"proc\", MS_NOSUID|MS_NODEV|MS_NOEXEC, NULL)")
+            }
+            Self::Loopback => write!(f, "ioctl(SIOCSIFFLAGS, {{ifr_name=\"lo\", ifr_flags=IFF_UP}})"),
+            Self::Sethostname(name) | Self::Setdomainname(name) => {
+                write!(f, "{}(\"{}\", {})", self.name(), name.escape_ascii(), name.len())
+            }
+            Self::Stdio => write!(f, "dup2(stdin, 0); dup2(stdout, 1); dup2(stderr, 2)"),
+            Self::PassFds(fds) => write!(f, "{}", list_with("; ", fds.iter().map(|fd| format!("fcntl({fd}, F_SETFD, 0)")))),
+            Self::RestoreSignals => write!(f, "sigaction(SIGPIPE, SIG_DFL); sigaction(SIGXFSZ, SIG_DFL)"),
+            Self::Setsid => write!(f, "setsid()"),
+            Self::Setpgid(group) => write!(f, "setpgid(0, {group})"),
+            Self::ExtraGroups(groups) => write!(f, "setgroups({}, [{}])", groups.len(), list(groups)),
+            Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
+            Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
+            Self::NoteNamespaces(types) => {
+                write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| format!("stat(\"/proc/self/ns/{}\")", row.for_children))))
+            }
+            Self::ParentDeathSignal(signal) => write!(f, "prctl(PR_SET_PDEATHSIG, {signal})"),
+            Self::CloseFds(ranges) => {
+                let call = |(first, last): &(u32, u32)| {
+                    if *last == u32::MAX { format!("close_range({first}, ~0U, 0)") } else { format!("close_range({first}, {last}, 0)") }
+                };
+                write!(f, "{}", list_with("; ", ranges.iter().map(call)))
+            }
+            Self::SignalMask => write!(f, "sigprocmask(SIG_SETMASK, caller's)"),
+            Self::Execve(exec) => {
+                let argv = exec.argv.strings().iter().map(|arg| format!("{arg:?}"));
+                let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
+                write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.strings().len())
+            }
+            Self::Chdir(path) => write!(f, "chdir({path:?})"),
+            Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {
+                write!(f, "{}({})", self.name(), self.detail())
+            }
+        }
+    }
+}
+
+pub(crate) fn join_text(join: &Join) -> String {
+    match &join.source {
+        JoinSource::Path(path) => path.to_string_lossy().into_owned(),
+        JoinSource::Fd(fd) => format!("fd {fd}"),
+        JoinSource::Id(id, _) => {
+            let names: Vec<_> = join.types.rows().map(|(_, row)| row.name).collect();
+            format!("{}:[{}]", names.join(","), id.inode)
+        }
+    }
+}
+
+fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    list_with(", ", items)
+}
+
+fn list_with<T: fmt::Display>(separator: &str, items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(separator)
+}
+
+/// The file of each type in `/proc`, relative to it, that names what the program will have.
+pub(crate) static OWN_FILES: [&CStr; NAMESPACES.len()] = [
+    c"self/ns/cgroup",
+    c"self/ns/ipc",
+    c"self/ns/mnt",
+    c"self/ns/net",
+    c"self/ns/pid",
+    c"self/ns/time_for_children",
+    c"self/ns/user",
+    c"self/ns/uts",
+];

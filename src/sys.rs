@@ -1,0 +1,704 @@
+//! Every `unsafe` line of the crate: one system call a function.
+//!
+//! # Safety
+//!
+//! Calls go to the kernel directly and hand errno back as a value. libc's wrappers will not do: the child shares the
+//! memory of the thread that cloned it, so libc's `errno` would be that thread's, `setuid` would signal threads that
+//! the child does not have, and some wrappers allocate or take locks. All functions that a child may call are marked
+//! "child-safe" by living above the line that says so; they touch nothing but their arguments.
+#![allow(unsafe_code)]
+
+use std::arch::asm;
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+use nix::errno::Errno;
+
+/// What a system call answers.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// Turns the kernel's answer (`-4095..=-1` is `-errno`) into a `Result`.
+fn answer(value: isize) -> Result<usize> {
+    match i32::try_from(value) {
+        Ok(n @ -4095..=-1) => Err(Errno::from_raw(-n)),
+        _ => Ok(value.cast_unsigned()),
+    }
+}
+
+/// Any system call. An argument that is a pointer must be valid for what this call does with it.
+#[cfg(target_arch = "x86_64")]
+unsafe fn syscall(number: c_long, a: [usize; 6]) -> Result<usize> {
+    let value: isize;
+    // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
+    unsafe {
+        asm!("syscall", inlateout("rax") number as isize => value,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
+            lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    answer(value)
+}
+
+/// Any system call. An argument that is a pointer must be valid for what this call does with it.
+#[cfg(target_arch = "aarch64")]
+unsafe fn syscall(number: c_long, a: [usize; 6]) -> Result<usize> {
+    let value: isize;
+    // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
+    unsafe {
+        asm!("svc 0", in("x8") number, inlateout("x0") a[0] as isize => value,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack));
+    }
+    answer(value)
+}
+
+/// `call!(libc::SYS_x, args…)`: the call with its arguments widened to registers.
+macro_rules! call {
+    ($number:path $(, $arg:expr)* $(,)?) => {{
+        let given = [$(register($arg)),*];
+        let mut all = [0usize; 6];
+        all[..given.len()].copy_from_slice(&given);
+        // SAFETY: each caller below passes integers, or references that outlive the call.
+        unsafe { syscall($number, all) }
+    }};
+}
+
+/// An argument as a register holds it: integers sign-extended, pointers as addresses.
+trait Register {
+    fn register(self) -> usize;
+}
+fn register(value: impl Register) -> usize {
+    value.register()
+}
+macro_rules! integers {
+    ($($int:ty)*) => {$(impl Register for $int {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_lossless, trivial_numeric_casts)]
+        fn register(self) -> usize { self as usize }
+    })*};
+}
+integers!(i32 u32 i64 u64 usize);
+impl<T> Register for *const T {
+    fn register(self) -> usize {
+        self.addr()
+    }
+}
+impl<T> Register for *mut T {
+    fn register(self) -> usize {
+        self.addr()
+    }
+}
+
+fn fd(value: Result<usize>) -> Result<RawFd> {
+    value.map(|n| RawFd::try_from(n).unwrap_or(-1))
+}
+
+fn done(value: Result<usize>) -> Result<()> {
+    value.map(|_| ())
+}
+
+// ------------------------------------------------------------------------------------------------------------- clone
+
+/// The stack pointer, flags and result addresses of a clone.
+#[derive(Clone, Copy)]
+pub struct CloneArgs<'a> {
+    /// `CLONE_*`, without the exit signal.
+    pub flags: u64,
+    /// The signal that the parent gets at the end.
+    pub exit_signal: i32,
+    /// The child's stack: its lowest address and size.
+    pub stack: (usize, usize),
+    /// Where the pidfd goes, with `CLONE_PIDFD`.
+    pub pidfd: &'a AtomicI32,
+    /// Cleared, and woken as a futex, when the child gives up the memory, with `CLONE_CHILD_CLEARTID`.
+    pub held: &'a AtomicU32,
+    /// clone(2) instead of clone3(2), which some seccomp profiles answer with ENOSYS.
+    pub legacy: bool,
+}
+
+/// What the child starts with; lives on the parent's stack, which outlasts the child's use of it.
+struct Start<'a, A> {
+    entry: fn(&A) -> i32,
+    arg: &'a A,
+}
+
+extern "C" fn start<A>(start: *const Start<'_, A>) -> ! {
+    // SAFETY: `clone` passes a valid pointer, and its caller keeps the frame alive until the child is done with it.
+    let start = unsafe { &*start };
+    exit((start.entry)(start.arg))
+}
+
+/// `clone3(2)` or `clone(2)`: runs `entry(arg)` in a child on its own stack and exits with what it returns.
+///
+/// The child may share the memory of this process while the caller goes on, so `entry` must not allocate, lock,
+/// unwind or use thread-local storage, and the caller must not return before the child has given up the memory:
+/// that is `child.rs`'s and `spawn.rs`'s promise, which no signature can express.
+///
+/// See <https://man7.org/linux/man-pages/man2/clone.2.html>.
+pub fn clone<A>(args: CloneArgs<'_>, entry: fn(&A) -> i32, arg: &A) -> Result<i32> {
+    let begin = Start { entry, arg };
+    let function = start::<A> as extern "C" fn(*const Start<'_, A>) -> !;
+    let top = args.stack.0 + args.stack.1;
+    let pid = if args.legacy {
+        let flags = args.flags | u64::from(args.exit_signal.cast_unsigned());
+        let (pidfd, held) = (args.pidfd.as_ptr().addr(), args.held.as_ptr().addr());
+        // The last two arguments of clone(2) are swapped between the architectures.
+        let (fourth, fifth) = if cfg!(target_arch = "x86_64") { (held, 0) } else { (0, held) };
+        let registers = [flags.register(), top, pidfd, fourth, fifth];
+        // SAFETY: `top` is the end of a mapped stack; `begin` lives until the child is done (see above).
+        unsafe { clone_onto_stack(libc::SYS_clone, registers, function as usize, (&raw const begin).addr()) }
+    } else {
+        // struct clone_args, up to `tls`: the size that every kernel with clone3 takes.
+        let pidfd = args.pidfd.as_ptr().addr() as u64;
+        let held = args.held.as_ptr().addr() as u64;
+        let signal = u64::from(args.exit_signal.cast_unsigned());
+        let stack = [args.stack.0 as u64, args.stack.1 as u64];
+        let clone_args: [u64; 8] = [args.flags, pidfd, held, 0, signal, stack[0], stack[1], 0];
+        let registers = [(&raw const clone_args).addr(), size_of_val(&clone_args), 0, 0, 0];
+        // SAFETY: as above; `clone_args` lives until the call has returned here.
+        unsafe { clone_onto_stack(libc::SYS_clone3, registers, function as usize, (&raw const begin).addr()) }
+    };
+    pid.map(|pid| i32::try_from(pid).unwrap_or(-1))
+}
+
+/// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
+    let value: isize;
+    // SAFETY: the parent's half clobbers what a system call does; the child's half never returns here.
+    unsafe {
+        asm!("syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp", // the outermost frame, for unwinders
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") number as isize => value,
+            in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4],
+            in("r12") arg, in("r13") function, lateout("rcx") _, lateout("r11") _);
+    }
+    answer(value)
+}
+
+/// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
+    let value: isize;
+    // SAFETY: the parent's half clobbers x0 only; the child's half never returns here.
+    unsafe {
+        asm!("svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr", // the outermost frame, for unwinders
+            "mov x30, xzr",
+            "mov x0, x20",
+            "br x21",
+            "2:",
+            in("x8") number, inlateout("x0") a[0] as isize => value,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x20") arg, in("x21") function);
+    }
+    answer(value)
+}
+
+/// `exit_group(2)`: ends the child without libc's exit handlers, which are the parent's.
+pub fn exit(status: i32) -> ! {
+    loop {
+        let _ = call!(libc::SYS_exit_group, status);
+    }
+}
+
+// ---------------------------------------------------------------------------------- child-safe: nothing but arguments
+
+/// Strings and the null-terminated array of pointers to them that `execve` wants.
+pub struct CStrArray {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers go into `strings`, which never changes.
+unsafe impl Send for CStrArray {}
+// SAFETY: as above.
+unsafe impl Sync for CStrArray {}
+
+impl Clone for CStrArray {
+    fn clone(&self) -> Self {
+        Self::new(self.strings.clone())
+    }
+}
+
+impl CStrArray {
+    /// Takes the strings and points at them.
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+        pointers.push(ptr::null());
+        Self { strings, pointers }
+    }
+
+    /// The same, but the string at `index` is one that will be written later.
+    #[must_use]
+    pub fn with_slot(strings: Vec<CString>, index: usize, slot: &[AtomicU8]) -> Self {
+        let mut array = Self::new(strings);
+        array.pointers[index] = slot.as_ptr().cast();
+        array
+    }
+
+    /// The strings.
+    #[must_use]
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// `execve(2)`: returns only why it could not.
+pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
+    call!(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()).err().unwrap_or(Errno::EIO)
+}
+
+/// `openat(2)`, close-on-exec.
+pub fn openat(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd> {
+    fd(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
+}
+
+/// `close(2)` of a bare number, in a child.
+pub fn close(raw: RawFd) {
+    let _ = call!(libc::SYS_close, raw);
+}
+
+/// `write(2)`.
+pub fn write(raw: RawFd, bytes: &[u8]) -> Result<usize> {
+    call!(libc::SYS_write, raw, bytes.as_ptr(), bytes.len())
+}
+
+/// `dup3(2)` without close-on-exec.
+pub fn dup2(from: RawFd, to: RawFd) -> Result<()> {
+    done(call!(libc::SYS_dup3, from, to, 0))
+}
+
+/// `fcntl(F_DUPFD_CLOEXEC)`: a copy at `least` or above.
+pub fn dup_above(from: RawFd, least: RawFd) -> Result<RawFd> {
+    fd(call!(libc::SYS_fcntl, from, libc::F_DUPFD_CLOEXEC, least))
+}
+
+/// `fcntl(F_SETFD)` without close-on-exec.
+pub fn set_inheritable(raw: RawFd) -> Result<()> {
+    done(call!(libc::SYS_fcntl, raw, libc::F_SETFD, 0))
+}
+
+/// `close_range(2)`.
+pub fn close_range(first: u32, last: u32) -> Result<()> {
+    done(call!(libc::SYS_close_range, first, last, 0))
+}
+
+/// `getdents64(2)`.
+pub fn getdents(dir: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(libc::SYS_getdents64, dir, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// `setns(2)`.
+pub fn setns(raw: RawFd, types: u32) -> Result<()> {
+    done(call!(libc::SYS_setns, raw, types))
+}
+
+/// `unshare(2)`.
+pub fn unshare(flags: u32) -> Result<()> {
+    done(call!(libc::SYS_unshare, flags))
+}
+
+/// `mount(2)`.
+pub fn mount(source: &CStr, target: &CStr, fstype: Option<&CStr>, flags: u64) -> Result<()> {
+    let fstype = fstype.map_or(ptr::null(), CStr::as_ptr);
+    done(call!(libc::SYS_mount, source.as_ptr(), target.as_ptr(), fstype, flags, 0))
+}
+
+/// `sethostname(2)`.
+pub fn sethostname(name: &[u8]) -> Result<()> {
+    done(call!(libc::SYS_sethostname, name.as_ptr(), name.len()))
+}
+
+/// `setdomainname(2)`.
+pub fn setdomainname(name: &[u8]) -> Result<()> {
+    done(call!(libc::SYS_setdomainname, name.as_ptr(), name.len()))
+}
+
+/// `chdir(2)`.
+pub fn chdir(path: &CStr) -> Result<()> {
+    done(call!(libc::SYS_chdir, path.as_ptr()))
+}
+
+/// `umask(2)`.
+pub fn umask(mask: u32) {
+    let _ = call!(libc::SYS_umask, mask);
+}
+
+/// `setsid(2)`.
+pub fn setsid() -> Result<()> {
+    done(call!(libc::SYS_setsid))
+}
+
+/// `setpgid(2)` of the caller.
+pub fn setpgid(group: i32) -> Result<()> {
+    done(call!(libc::SYS_setpgid, 0, group))
+}
+
+/// `setgroups(2)`, of this task only.
+pub fn setgroups(groups: &[u32]) -> Result<()> {
+    done(call!(libc::SYS_setgroups, groups.len(), groups.as_ptr()))
+}
+
+/// `setregid(2)` of both ids, of this task only.
+pub fn setgid(gid: u32) -> Result<()> {
+    done(call!(libc::SYS_setregid, gid, gid))
+}
+
+/// `setreuid(2)` of both ids, of this task only.
+pub fn setuid(uid: u32) -> Result<()> {
+    done(call!(libc::SYS_setreuid, uid, uid))
+}
+
+/// `prctl(2)` with one argument.
+pub fn prctl(option: i32, value: u64) -> Result<usize> {
+    call!(libc::SYS_prctl, option, value, 0, 0, 0)
+}
+
+/// `kill(2)`.
+pub fn kill(pid: i32, signal: i32) {
+    let _ = call!(libc::SYS_kill, pid, signal);
+}
+
+/// `getpid(2)`.
+#[must_use]
+pub fn getpid() -> i32 {
+    call!(libc::SYS_getpid).map_or(0, |pid| i32::try_from(pid).unwrap_or(0))
+}
+
+/// `wait4(2)` for one child of any kind, by pid.
+pub fn wait_for(pid: i32) -> Result<i32> {
+    let mut status: c_int = 0;
+    loop {
+        match call!(libc::SYS_wait4, pid, &raw mut status, libc::__WALL, 0) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|_| status),
+        }
+    }
+}
+
+/// `futex(2)` wait, on memory that other processes share; wake-ups may be spurious.
+pub fn futex_wait(word: &AtomicU32, expected: u32) {
+    let _ = call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, 0);
+}
+
+/// `futex(2)` wake of everybody.
+pub fn futex_wake(word: &AtomicU32) {
+    let _ = call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+}
+
+/// `clock_gettime(2)` in nanoseconds. libc's is the vDSO's: no system call, no state.
+#[must_use]
+pub fn clock(id: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(id, &raw mut time) };
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// A set of signals, as the kernel keeps it: bit n-1 is signal n.
+pub type SignalMask = u64;
+
+/// `rt_sigprocmask(2)`: sets this thread's mask and returns the one before. Unlike libc's, it can block the signals
+/// 32 and 33, by which glibc makes all threads change their ids.
+pub fn set_signal_mask(mask: SignalMask) -> SignalMask {
+    let mut before: SignalMask = 0;
+    let _ = call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, 8);
+    before
+}
+
+/// The kernel's `struct sigaction`: handler, flags, restorer, mask.
+type Sigaction = [usize; 4];
+
+/// `rt_sigaction(2)` to the default.
+pub fn default_signal(signal: i32) -> Result<()> {
+    let action: Sigaction = [libc::SIG_DFL, 0, 0, 0];
+    done(call!(libc::SYS_rt_sigaction, signal, &raw const action, 0, 8))
+}
+
+/// What `CLONE_CLEAR_SIGHAND` does: handlers to the default, what is ignored stays ignored.
+pub fn clear_handlers() {
+    for signal in 1..=64 {
+        let mut action: Sigaction = [0; 4];
+        let read = call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8);
+        if read.is_ok() && action[0] != libc::SIG_IGN && action[0] != libc::SIG_DFL {
+            let _ = default_signal(signal);
+        }
+    }
+}
+
+/// `poll(2)`: whether the fd is readable (for a pidfd: the process has ended) within this time.
+pub fn poll_readable(raw: RawFd, timeout: Option<std::time::Duration>) -> Result<bool> {
+    let mut entry = libc::pollfd { fd: raw, events: libc::POLLIN, revents: 0 };
+    let limit = timeout.map(|t| {
+        let seconds = i64::try_from(t.as_secs()).unwrap_or(i64::MAX);
+        libc::timespec { tv_sec: seconds, tv_nsec: t.subsec_nanos().into() }
+    });
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+    call!(libc::SYS_ppoll, &raw mut entry, 1, limit, 0, 0).map(|ready| ready > 0)
+}
+
+/// `socket(2)` for interface requests.
+pub fn interface_socket() -> Result<RawFd> {
+    fd(call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))
+}
+
+/// `SIOCGIFFLAGS` and `SIOCSIFFLAGS`, see netdevice(7): sets `IFF_UP`.
+pub fn interface_up(socket: RawFd, name: &CStr) -> Result<()> {
+    /// `struct ifreq`: the name and a union, of which the flags are the first member.
+    #[repr(C, align(8))]
+    struct Request {
+        name: [u8; 16],
+        flags: i16,
+        rest: [u8; 22],
+    }
+    let mut request = Request { name: [0; 16], flags: 0, rest: [0; 22] };
+    for (to, from) in request.name.iter_mut().zip(name.to_bytes()) {
+        *to = *from;
+    }
+    call!(libc::SYS_ioctl, socket, libc::SIOCGIFFLAGS, &raw mut request)?;
+    request.flags |= 1; // IFF_UP
+    done(call!(libc::SYS_ioctl, socket, libc::SIOCSIFFLAGS, &raw mut request))
+}
+
+/// `(device, inode)` of an open file.
+pub fn identity(raw: RawFd) -> Result<(u64, u64)> {
+    // SAFETY: all-zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_fstat, raw, &raw mut stat)?;
+    Ok((stat.st_dev, stat.st_ino))
+}
+
+/// `NS_GET_ID`, see ioctl_nsfs(2): the namespace's 64-bit number, which is never used again (Linux 6.18).
+pub fn namespace_id(raw: RawFd) -> Result<u64> {
+    let mut id = 0u64;
+    call!(libc::SYS_ioctl, raw, 0x8008_b70d_u32, &raw mut id).map(|_| id)
+}
+
+// ---------------------------------------------------------------------------------------------- the parent's own calls
+
+/// `NS_GET_NSTYPE`, see ioctl_nsfs(2): the `CLONE_NEW*` bit of an open namespace file.
+pub fn namespace_type(raw: RawFd) -> Result<u32> {
+    call!(libc::SYS_ioctl, raw, 0xb703).map(|bits| u32::try_from(bits).unwrap_or(0))
+}
+
+/// `open_by_handle_at(2)` of a namespace by its 64-bit number (Linux 6.18).
+pub fn open_namespace_by_id(id: u64, kind: u32, inode: u32) -> Result<OwnedFd> {
+    const FD_NSFS_ROOT: i32 = -10003;
+    /// `struct file_handle` around `struct nsfs_file_handle`.
+    #[repr(C)]
+    struct Handle {
+        bytes: u32,
+        kind: i32,
+        id: u64,
+        ns_type: u32,
+        inode: u32,
+    }
+    let handle = Handle { bytes: 16, kind: 0xf1, id, ns_type: kind, inode };
+    owned(call!(libc::SYS_open_by_handle_at, FD_NSFS_ROOT, &raw const handle, libc::O_RDONLY | libc::O_CLOEXEC))
+}
+
+fn owned(value: Result<usize>) -> Result<OwnedFd> {
+    let raw = fd(value)?;
+    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Opens a file at descriptor 3 or above, so that nothing the child moves to 0, 1 or 2 can overwrite it.
+pub fn open_high(path: &CStr, flags: i32) -> Result<OwnedFd> {
+    above_stdio(owned(call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0))?)
+}
+
+/// `pipe2(2)` with both ends at descriptor 3 or above.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [0; 2];
+    call!(libc::SYS_pipe2, &raw mut ends, libc::O_CLOEXEC)?;
+    // SAFETY: the kernel has just made both.
+    let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    Ok((above_stdio(read)?, above_stdio(write)?))
+}
+
+fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    owned(dup_above(fd.as_raw_fd(), 3).map(|raw| raw as usize))
+}
+
+/// Takes ownership of a descriptor that a clone has written to memory.
+pub fn adopt(raw: RawFd) -> Option<OwnedFd> {
+    // SAFETY: only called with the number that `CLONE_PIDFD` stored, once.
+    (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// A pidfd of the calling thread (Linux 6.9) or, before that, of the process.
+pub fn pidfd_of_thread() -> Result<OwnedFd> {
+    const PIDFD_THREAD: i32 = libc::O_EXCL;
+    let thread = call!(libc::SYS_gettid)?;
+    match call!(libc::SYS_pidfd_open, thread, PIDFD_THREAD) {
+        Err(Errno::EINVAL) => owned(call!(libc::SYS_pidfd_open, getpid(), 0)),
+        other => owned(other),
+    }
+    .and_then(above_stdio)
+}
+
+/// `pidfd_send_signal(2)`.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    done(call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0))
+}
+
+/// How a process ended: `CLD_*` and the exit status or signal, and what it used.
+#[derive(Clone, Copy)]
+pub struct Waited {
+    /// `CLD_EXITED`, `CLD_KILLED` or `CLD_DUMPED`.
+    pub code: i32,
+    /// The exit status or the signal.
+    pub status: i32,
+    /// What it used.
+    pub rusage: libc::rusage,
+}
+
+/// `waitid(P_PIDFD)`: reaps, or says that it still runs (`None`, with `WNOHANG`).
+pub fn waitid(pidfd: BorrowedFd<'_>, options: i32) -> Result<Option<Waited>> {
+    // SAFETY: all-zero is valid for both.
+    let (mut info, mut rusage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+    let options = options | libc::WEXITED | libc::__WALL;
+    call!(libc::SYS_waitid, libc::P_PIDFD, pidfd.as_raw_fd(), &raw mut info, options, &raw mut rusage)?;
+    // SAFETY: waitid fills in the SIGCHLD fields, or leaves the zeros.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok((info.si_signo != 0 || pid != 0).then_some(Waited { code: info.si_code, status, rusage }))
+}
+
+/// `PIDFD_GET_INFO`: the wait status of a process that somebody else has reaped (Linux 6.15).
+pub fn pidfd_exit_status(pidfd: BorrowedFd<'_>) -> Result<Option<i32>> {
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    /// `struct pidfd_info`, its first published size.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    let mut info = Info { mask: PIDFD_INFO_EXIT, cgroup: 0, ids: [0; 11], exit_code: 0 };
+    call!(libc::SYS_ioctl, pidfd.as_raw_fd(), 0xc040_ff0b_u32, &raw mut info)?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+/// `capget(2)`: the effective capabilities of this thread.
+#[must_use]
+pub fn effective_capabilities() -> u64 {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [[0u32; 3]; 2];
+    let _ = call!(libc::SYS_capget, &raw const header, &raw mut data);
+    u64::from(data[0][0]) | u64::from(data[1][0]) << 32
+}
+
+/// A deep copy of the process's environment, `NAME=value` each.
+#[must_use]
+pub fn environment() -> Vec<CString> {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    let mut copies = Vec::new();
+    // SAFETY: `environ` is null or a null-terminated array of strings. Who changes it meanwhile without Python's lock
+    // breaks getenv(3) everywhere else too.
+    unsafe {
+        let mut next = environ;
+        while !next.is_null() && !(*next).is_null() {
+            copies.push(CStr::from_ptr(*next).to_owned());
+            next = next.add(1);
+        }
+    }
+    copies
+}
+
+/// Anonymous memory with guard pages; unmapped when dropped.
+pub struct Mapping {
+    start: *mut u8,
+    length: usize,
+}
+
+// SAFETY: it is plain memory; who writes where is the business of the owner.
+unsafe impl Send for Mapping {}
+// SAFETY: as above: only atomics are handed out as references.
+unsafe impl Sync for Mapping {}
+
+/// A page, for guards and alignment: no supported machine has larger ones.
+pub const PAGE: usize = 65536;
+
+/// Plain memory of atomics: any bytes are a valid value.
+///
+/// # Safety
+///
+/// Every field must be an atomic integer or an array of such types.
+pub unsafe trait Atomics {}
+
+impl Mapping {
+    /// `mmap(2)`: zeroed memory, `shared` with a child that copies the rest.
+    pub fn new(length: usize, shared: bool) -> Result<Self> {
+        let kind = if shared { libc::MAP_SHARED } else { libc::MAP_PRIVATE };
+        let flags = kind | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let address = call!(libc::SYS_mmap, 0, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)?;
+        Ok(Self { start: ptr::with_exposed_provenance_mut(address), length })
+    }
+
+    /// `mprotect(2)`: makes a page of it fault.
+    pub fn guard(&self, offset: usize) -> Result<()> {
+        assert!(offset + PAGE <= self.length);
+        done(call!(libc::SYS_mprotect, self.start.addr() + offset, PAGE, libc::PROT_NONE))
+    }
+
+    /// The address of a byte in it.
+    #[must_use]
+    pub fn address(&self, offset: usize) -> usize {
+        self.start.addr() + offset
+    }
+
+    /// A view of the memory at `offset`.
+    #[must_use]
+    pub fn view<T: Atomics>(&self, offset: usize) -> &T {
+        assert!(offset.is_multiple_of(align_of::<T>()) && offset + size_of::<T>() <= self.length);
+        // SAFETY: in bounds, aligned, any bytes are valid, and all access is atomic.
+        unsafe { &*self.start.add(offset).cast::<T>() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        let _ = call!(libc::SYS_munmap, self.start, self.length);
+    }
+}
+
+// SAFETY: see the type: atomics only.
+unsafe impl Atomics for crate::child::Report {}
+
+/// A value published once per process: read without a lock, which a fork could leave taken.
+pub struct Published<T>(AtomicPtr<T>);
+
+impl<T: Sync> Published<T> {
+    /// Nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// What was published last.
+    pub fn get(&self) -> Option<&'static T> {
+        // SAFETY: only `publish` stores here, values that are never freed.
+        unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Publishes a value for the rest of the process's life.
+    pub fn publish(&self, value: T) -> &'static T {
+        let value = Box::leak(Box::new(value));
+        self.0.store(value, Ordering::Release);
+        value
+    }
+}

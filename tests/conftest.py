@@ -1,0 +1,179 @@
+"""What every test gets: a shell in new namespaces, and the check that nothing is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import nslab
+
+ROOT = os.geteuid() == 0
+PR_GET_DUMPABLE = 3
+WALL = 0x40000000
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """As an ordinary user, keep the tests that are meant for one."""
+    if ROOT:
+        return
+    wanted = [item for item in items if item.get_closest_marker("unprivileged")]
+    config.hook.pytest_deselected(items=[item for item in items if item not in wanted])
+    items[:] = wanted
+
+
+def pytest_sessionstart() -> None:
+    # Started once per process, at the first kill_child; it would look like a leak of the test that comes first.
+    flags, options = with_user("", {"kill_child": True})
+    nslab.run(flags, ["true"], **options)
+
+
+def with_user(flags: Any, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Add what an ordinary user needs to make namespaces: a user namespace in which he is root."""
+    bits = int(nslab.plan(flags, ["true"])._core.flags)
+    if bits and not ROOT and not bits & nslab.Namespace.USER:
+        bits |= nslab.Namespace.USER
+        options = {"map_root_user": True, **options}
+    return bits, options
+
+
+def sh(flags: Any, script: str, **options: Any) -> tuple[int, str]:
+    """Run a shell script in new namespaces (for an ordinary user with the user namespace); return (status, output)."""
+    bits, options = with_user(flags, options)
+    done = nslab.run(bits, ["/bin/sh", "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return done.returncode, done.stdout.strip()
+
+
+def spawn(flags: Any, argv: Any, **options: Any) -> nslab.Process:
+    """`nslab.spawn`, for an ordinary user with the user namespace."""
+    bits, options = with_user(flags, options)
+    return nslab.spawn(bits, argv, **options)
+
+
+def inode(kind: str, pid: int | str = "self") -> int:
+    """Return the inode of a namespace, read from /proc without nslab."""
+    return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+
+
+def snapshot() -> dict[str, Any]:
+    """Return everything that a failed or finished spawn must not have changed."""
+    gc.collect()
+    fds = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            fds[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            continue  # the descriptor of listdir itself
+    return {
+        "fds": fds,
+        "threads": len(os.listdir("/proc/self/task")),
+        "signal mask": signal.pthread_sigmask(signal.SIG_BLOCK, []),
+        "handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "hostname": Path("/proc/sys/kernel/hostname").read_text(),
+        "domainname": Path("/proc/sys/kernel/domainname").read_text(),
+        "mounts": Path("/proc/self/mountinfo").read_text(),
+        "namespaces": {kind: inode(kind) for kind in os.listdir("/proc/self/ns")},
+        "dumpable": ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0),
+        "umask": umask(),
+        "cwd": os.getcwd(),
+    }
+
+
+def umask() -> str:
+    """Return this process's umask without changing it."""
+    status = Path("/proc/self/status").read_text()
+    return next(line for line in status.splitlines() if line.startswith("Umask"))
+
+
+def assert_no_child() -> None:
+    """Fail if this process has any child, a zombie included."""
+    with pytest.raises(ChildProcessError):
+        child = os.waitpid(-1, os.WNOHANG | WALL)
+        pytest.fail(f"a child is left: {child}")
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """No zombie, same fds, threads, signal mask, handlers, hostname, mount table, …, after every test."""
+    before = snapshot()
+    yield
+    after = snapshot()
+    for what, value in before.items():
+        assert after[what] == value, f"{what} changed"
+    assert_no_child()
+
+
+@pytest.fixture
+def refused() -> Callable[..., nslab.SpawnError]:
+    """Assert that a spawn fails in this step with this errno and leaves nothing behind; return the error."""
+
+    def check(step: str, errno: int | None, flags: Any, argv: Any = ("true",), **options: Any) -> nslab.SpawnError:
+        before = snapshot()
+        with pytest.raises(nslab.SpawnError) as caught:
+            nslab.spawn(flags, argv, **options)
+        assert (caught.value.step, caught.value.errno) == (step, errno), caught.value
+        assert snapshot() == before
+        assert_no_child()
+        return caught.value
+
+    return check
+
+
+@pytest.fixture
+def invalid() -> Callable[..., str]:
+    """Assert that a request is refused before any clone; return the message."""
+
+    def check(flags: Any, argv: Any = ("true",), **options: Any) -> str:
+        before = snapshot()
+        messages = set()
+        for call in (nslab.spawn, nslab.plan, nslab.run):
+            with pytest.raises((ValueError, TypeError)) as caught:
+                call(flags, argv, **options)
+            assert not isinstance(caught.value, OSError)
+            messages.add(str(caught.value))
+        assert len(messages) == 1, messages
+        assert snapshot() == before
+        assert_no_child()
+        return messages.pop()
+
+    return check
+
+
+def reachable_by_others(paths: list[str]) -> str:
+    """Return a shell script that makes these directories reachable for every user, in its own mount namespace.
+
+    A closed directory on the way (root's home) is covered by an empty one in which only the wanted ones appear.
+    """
+    closed: dict[str, list[str]] = {}
+    for path in map(Path, sorted(set(paths))):
+        shut = [str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
+        if shut:
+            closed.setdefault(shut[0], []).append(str(path))
+    lines = ["set -e"]
+    for cover, wanted in closed.items():
+        lines += ["stage=$(mktemp -d)", "mount -t tmpfs none $stage"]
+        lines += [f"mkdir $stage/{i}; mount --rbind '{path}' $stage/{i}" for i, path in enumerate(wanted)]
+        lines += [f"mount -t tmpfs -o mode=755 none '{cover}'"]
+        lines += [f"mkdir -p '{path}'; mount --rbind $stage/{i} '{path}'" for i, path in enumerate(wanted)]
+    return "\n".join(lines)
+
+
+def as_ordinary_user(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a shell command as uid 65534 without groups and capabilities; ``$PYTHON`` is this interpreter."""
+    repository = str(Path(__file__).parent.parent)
+    script = reachable_by_others([repository, sys.prefix, sys.base_prefix])
+    drop = "exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all"
+    script += f"\ncd '{repository}'\nexport HOME=/tmp TMPDIR=/tmp PYTHONDONTWRITEBYTECODE=1\n{drop} sh -c \"$0\""
+    env = {**os.environ, "PYTHON": sys.executable}
+    return nslab.run(
+        "mnt", ["/bin/sh", "-c", script, command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        **options,
+    )
