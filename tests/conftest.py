@@ -76,7 +76,8 @@ def snapshot() -> dict[str, Any]:
         "fds": fds,
         "threads": len(os.listdir("/proc/self/task")),
         "signal mask": signal.pthread_sigmask(signal.SIG_BLOCK, []),
-        "handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        # Without SIGALRM, which pytest-timeout takes for itself.
+        "handlers": {number: signal.getsignal(number) for number in signal.valid_signals() - {signal.SIGALRM}},
         "hostname": Path("/proc/sys/kernel/hostname").read_text(),
         "domainname": Path("/proc/sys/kernel/domainname").read_text(),
         "mounts": Path("/proc/self/mountinfo").read_text(),
