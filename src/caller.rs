@@ -122,7 +122,8 @@ fn own_ids(file: &str) -> Vec<(u32, u32)> {
 fn initial_clocks() -> [i64; 2] {
     let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     [("monotonic", libc::CLOCK_MONOTONIC), ("boottime", libc::CLOCK_BOOTTIME)].map(|(name, id)| {
-        let mine = text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<i64>().ok());
+        let mine =
+            text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<i64>().ok());
         let now = i64::try_from(sys::clock(id) / 1_000_000_000).unwrap_or(0);
         now - mine.unwrap_or(0)
     })

@@ -204,7 +204,8 @@ impl Run<'_> {
             let flags = (self.base_flags() & !own_memory) | vfork | libc::CLONE_FILES as u64;
             (self.clone_args(flags, 0, INTERMEDIATE_STACK), intermediate)
         } else {
-            let flags = self.base_flags() | vfork | libc::CLONE_PIDFD as u64 | u64::from(self.plan.clone_flags().bits());
+            let flags =
+                self.base_flags() | vfork | libc::CLONE_PIDFD as u64 | u64::from(self.plan.clone_flags().bits());
             (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), child)
         }
     }

@@ -41,7 +41,8 @@ pub fn of_children(known: NamespaceSet) -> Namespaces {
     let mut found = Namespaces::default();
     for (index, row) in NAMESPACES.iter().enumerate() {
         if known.bits() & row.flag == 0 {
-            found[index] = open_entry("thread-self", row.for_children).and_then(|fd| NamespaceId::of_file(fd.as_raw_fd())).ok();
+            found[index] =
+                open_entry("thread-self", row.for_children).and_then(|fd| NamespaceId::of_file(fd.as_raw_fd())).ok();
         }
     }
     found

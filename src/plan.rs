@@ -194,12 +194,15 @@ fn check(o: &Options, caller: &Caller) -> Result<(), Error> {
         ("boottime", o.boottime.is_some(), &[("time", NamespaceSet::TIME)]),
     ];
     for (option, given, types) in needs {
-        let missing: Vec<_> = types.iter().filter(|(_, set)| given && !o.flags.contains(*set)).map(|(n, _)| *n).collect();
+        let missing: Vec<_> =
+            types.iter().filter(|(_, set)| given && !o.flags.contains(*set)).map(|(n, _)| *n).collect();
         if !missing.is_empty() {
             let (plural, names) = (if types.len() > 1 { "s" } else { "" }, missing.join(" "));
             let all: Vec<_> = types.iter().map(|(name, _)| *name).collect();
             let all = all.join(" and ");
-            return Err(Error::invalid(format!("{option} needs the {all} namespace{plural} (add {names:?} to the flags)")));
+            return Err(Error::invalid(format!(
+                "{option} needs the {all} namespace{plural} (add {names:?} to the flags)"
+            )));
         }
     }
     for (option, name) in [("hostname", &o.hostname), ("domainname", &o.domainname)] {

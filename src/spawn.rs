@@ -115,7 +115,11 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
 
     let process = outcome.map_err(|error| with_complaint(error, pipe))?;
     let namespaces = namespaces(plan, report);
-    let shift = if clock == libc::CLOCK_MONOTONIC { 0 } else { sys::clock(libc::CLOCK_MONOTONIC).wrapping_sub(sys::clock(clock)) };
+    let shift = if clock == libc::CLOCK_MONOTONIC {
+        0
+    } else {
+        sys::clock(libc::CLOCK_MONOTONIC).wrapping_sub(sys::clock(clock))
+    };
     let timeline = timeline(plan, report, shift, [began, cloning, resumed]);
     arena.give_back();
     Ok(Ran { process, timeline, namespaces })
@@ -270,7 +274,8 @@ fn timeline(plan: &Plan, report: &Report, shift: u64, [began, cloning, resumed]:
     let child = |clock: u64| clock.wrapping_add(shift);
     let clone = plan.clone_index();
     let times = plan.steps.iter().zip(report.started.iter().zip(&report.ended)).enumerate();
-    let first = report.started.iter().map(|clock| clock.load(Relaxed)).filter(|clock| *clock != 0).min().map_or(cloning, child);
+    let first =
+        report.started.iter().map(|clock| clock.load(Relaxed)).filter(|clock| *clock != 0).min().map_or(cloning, child);
     let last = plan.steps.len() - 1;
     times
         .map(|(index, ((side, _), (started, ended)))| {
@@ -308,7 +313,9 @@ impl Arena {
         let spare = SPARES.try_lock().ok().filter(|_| !shared).and_then(|mut spares| spares.pop());
         let arena = match spare {
             Some(arena) => arena,
-            None => Self::map(shared).map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?,
+            None => {
+                Self::map(shared).map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?
+            }
         };
         arena.report().clear();
         Ok(arena)

@@ -240,7 +240,11 @@ impl Step {
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
-                format!("{} PID {}", program.to_string_lossy(), list_with(" ", ranges.iter().map(|s| s.to_string_lossy())))
+                format!(
+                    "{} PID {}",
+                    program.to_string_lossy(),
+                    list_with(" ", ranges.iter().map(|s| s.to_string_lossy()))
+                )
             }
             Self::Propagation(words, _) => (*words).to_owned(),
             Self::MakePrivate(path) | Self::MountProc(path) | Self::Chdir(path) => path.to_string_lossy().into_owned(),
@@ -251,9 +255,13 @@ impl Step {
             Self::Setpgid(id) | Self::ParentDeathSignal(id) => id.to_string(),
             Self::ExtraGroups(groups) => format!("[{}]", list(groups)),
             Self::Setgid(id) | Self::Setuid(id) => id.to_string(),
-            Self::CloseFds(ranges) => list(ranges.iter().map(|(first, last)| {
-                if *last == u32::MAX { format!("{first}-") } else { format!("{first}-{last}") }
-            })),
+            Self::CloseFds(ranges) => {
+                list(ranges.iter().map(
+                    |(first, last)| {
+                        if *last == u32::MAX { format!("{first}-") } else { format!("{first}-{last}") }
+                    },
+                ))
+            }
             Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
             Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
             Self::ClearHandlers | Self::AwaitMaps | Self::Stdio | Self::Setsid | Self::SignalMask => String::new(),
@@ -292,7 +300,9 @@ impl fmt::Display for Step {
                 write!(f, "{}(\"{}\", {})", self.name(), name.escape_ascii(), name.len())
             }
             Self::Stdio => write!(f, "dup2(stdin, 0); dup2(stdout, 1); dup2(stderr, 2)"),
-            Self::PassFds(fds) => write!(f, "{}", list_with("; ", fds.iter().map(|fd| format!("fcntl({fd}, F_SETFD, 0)")))),
+            Self::PassFds(fds) => {
+                write!(f, "{}", list_with("; ", fds.iter().map(|fd| format!("fcntl({fd}, F_SETFD, 0)"))))
+            }
             Self::RestoreSignals => write!(f, "sigaction(SIGPIPE, SIG_DFL); sigaction(SIGXFSZ, SIG_DFL)"),
             Self::Setsid => write!(f, "setsid()"),
             Self::Setpgid(group) => write!(f, "setpgid(0, {group})"),
@@ -300,12 +310,23 @@ impl fmt::Display for Step {
             Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
             Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
             Self::NoteNamespaces(types) => {
-                write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| format!("stat(\"/proc/self/ns/{}\")", row.for_children))))
+                write!(
+                    f,
+                    "{}",
+                    list_with(
+                        "; ",
+                        types.rows().map(|(_, row)| format!("stat(\"/proc/self/ns/{}\")", row.for_children))
+                    )
+                )
             }
             Self::ParentDeathSignal(signal) => write!(f, "prctl(PR_SET_PDEATHSIG, {signal})"),
             Self::CloseFds(ranges) => {
                 let call = |(first, last): &(u32, u32)| {
-                    if *last == u32::MAX { format!("close_range({first}, ~0U, 0)") } else { format!("close_range({first}, {last}, 0)") }
+                    if *last == u32::MAX {
+                        format!("close_range({first}, ~0U, 0)")
+                    } else {
+                        format!("close_range({first}, {last}, 0)")
+                    }
                 };
                 write!(f, "{}", list_with("; ", ranges.iter().map(call)))
             }

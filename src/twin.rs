@@ -2,5 +2,9 @@
 
 use crate::plan::Plan;
 
-pub fn unshare_command(_plan: &Plan) -> String { String::new() }
-pub fn c_source(_plan: &Plan) -> String { String::new() }
+pub fn unshare_command(_plan: &Plan) -> String {
+    String::new()
+}
+pub fn c_source(_plan: &Plan) -> String {
+    String::new()
+}

@@ -73,12 +73,18 @@ def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> 
         cls = _CLASSES.get(type(OSError(errno, text)), SpawnError)
         error = cls(errno, text, detail) if step in _PATHS else cls(errno, text)
     error.step, error.detail, error.signal = step, detail, signal
-    from ._hints import explain
+    _explain(error)
+    return error
 
+
+def _explain(error: SpawnError) -> None:
+    try:
+        from ._hints import explain
+    except (ImportError, OSError):
+        return  # With no descriptor left, no module can be loaded either.
     explain(error)
     if error.hint:
         error.add_note(error.hint)
-    return error
 
 
 def _killed_by(signal: int | None) -> str:

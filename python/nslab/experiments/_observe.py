@@ -65,8 +65,10 @@ class Trial:
     afterwards: bool = False
     #: What the child exits with.
     status: int = 0
-    #: A user namespace cannot give the privileges for it.
-    needs_root: bool = False
+    #: A host command that undoes what the trial did to its host.
+    repair: str = ""
+    #: It maps ids that only root may give.
+    needs_ids: bool = False
     #: Trials that are made in the child, which is their host.
     inside: tuple[Trial, ...] = ()
 
@@ -118,7 +120,7 @@ class Experiment:
         reasons = []
         left_out = []
         for trial in self.trials:
-            if trial.needs_root and not is_privileged():
+            if trial.needs_ids and not has_ids():
                 left_out.append(trial.note)
                 continue
             try:
@@ -172,6 +174,12 @@ def is_privileged() -> bool:
     return False
 
 
+def has_ids() -> bool:
+    """Return whether this process may give the ids from 100000 to a user namespace."""
+    ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return is_privileged() and any(int(first) + int(count) >= 2 * 100000 for first, _, count in ranges)
+
+
 def observe(trial: Trial, name: str) -> list[Made]:
     """Make one trial, and those inside it; raises what `nslab.spawn` raises."""
     before = _ask(trial.untouched)
@@ -191,6 +199,8 @@ def observe(trial: Trial, name: str) -> list[Made]:
         process.communicate()
     if trial.afterwards:
         host = _ask(questions, process.pid)
+    if trial.repair:
+        _ask([trial.repair])
 
     inside = _inside(child.pop()) if trial.inside else []
     rows = zip((look.what for look in trial.looks), child, host, strict=True)
