@@ -1,8 +1,8 @@
 /* The C baseline: the least code that does what nslab.spawn() and wait() do, for the same flags.
  *
- * It answers the lines `FLAGS PAYLOAD COUNT` on stdin with COUNT lines `called returned reaped`
- * (CLOCK_MONOTONIC, ns) on stdout, so that the driver can alternate it with the Python contenders:
- * on a machine that is not idle, only samples taken side by side can be divided.
+ * It answers the lines `FLAGS PAYLOAD COUNT` on stdin with COUNT lines `called returned reaped closed`
+ * (CLOCK_MONOTONIC, ns) on stdout, so that the driver can alternate it with the Python contenders: on a machine
+ * that is not idle, only samples taken side by side can be divided.
  * FLAGS is `none` or names joined by commas.
  */
 #define _GNU_SOURCE
@@ -183,16 +183,19 @@ static void live(char *stack, uint64_t flags, char *payload) {
         ;
     siginfo_t status;
     waitid(P_PIDFD, pidfd, &status, WEXITED);
-    close(pidfd);
 
     long long reaped = now();
+
+    close(pidfd);
+
+    long long closed = now();
 
     if (child.failed)
         printf("error %s %d\n", child.failed, child.error);
     else if (status.si_code != CLD_EXITED || status.si_status != 0)
         printf("error status %d\n", status.si_status);
     else
-        printf("%lld %lld %lld\n", called, returned, reaped);
+        printf("%lld %lld %lld %lld\n", called, returned, reaped, closed);
 }
 
 static uint64_t parse_flags(char *text) {

@@ -1,8 +1,8 @@
 """One contender as a program: the ways to run a child in new namespaces, behind one protocol.
 
-It answers the lines ``FLAGS PAYLOAD COUNT`` on stdin with COUNT lines ``called returned reaped``
-(CLOCK_MONOTONIC, ns) on stdout. ``baseline.c`` speaks the same, so nobody can be treated
-differently by the driver, and nobody pays for what the driver itself has imported.
+It answers the lines ``FLAGS PAYLOAD COUNT`` on stdin with COUNT lines ``called returned reaped closed``
+(CLOCK_MONOTONIC, ns) on stdout. ``baseline.c`` speaks the same, so nobody can be treated differently by the driver,
+and nobody pays for what the driver itself has imported.
 """
 
 import argparse
@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic_ns
+from typing import Any
 
 # What each contender needs is imported where it is built: nobody pays for another one's modules.
 
-Stamps = tuple[int, int, int]
+Stamps = tuple[int, int, int, int]
 Live = Callable[[], Stamps]
 
 
@@ -23,18 +24,19 @@ def with_nslab(names: list[str], argv: list[str], timeout: float | None) -> Live
     import nslab
 
     flags = " ".join(names)
-    options = {"map_root_user": True} if "user" in names else {}
+    options: dict[str, Any] = {"map_root_user": True} if "user" in names else {}
 
     def live() -> Stamps:
         called = monotonic_ns()
         process = nslab.spawn(flags, argv, **options)
         returned = monotonic_ns()
         status = process.wait(timeout)
-        # Freed before the last stamp, as the baseline closes its pidfd: a whole life is measured.
-        del process
         reaped = monotonic_ns()
+        # Or the next spawn would pay for it; the baseline closes its pidfd here.
+        del process
+        closed = monotonic_ns()
         expect_zero(status)
-        return called, returned, reaped
+        return called, returned, reaped, closed
 
     return live
 
@@ -63,10 +65,11 @@ def popen(
         process = subprocess.Popen(argv, preexec_fn=preexec_fn)
         returned = monotonic_ns()
         status = process.wait(timeout)
-        del process
         reaped = monotonic_ns()
+        del process
+        closed = monotonic_ns()
         expect_zero(status)
-        return called, returned, reaped
+        return called, returned, reaped, closed
 
     return live
 
@@ -81,7 +84,7 @@ def with_posix_spawn(names: list[str], argv: list[str], timeout: float | None) -
         _, status = os.waitpid(pid, 0)
         reaped = monotonic_ns()
         expect_zero(status)
-        return called, returned, reaped
+        return called, returned, reaped, reaped
 
     return live
 
@@ -127,7 +130,7 @@ def run(command: list[str]) -> Live:
         subprocess.run(command, check=True)
         reaped = monotonic_ns()
         # Popen returns before the tool has made anything: there is no earlier moment to report.
-        return called, reaped, reaped
+        return called, reaped, reaped, reaped
 
     return live
 
@@ -180,7 +183,7 @@ def main() -> None:
         try:
             live = CONTENDERS[options.contender](names, [payload], options.timeout)
             lives = [live() for _ in range(int(count))]
-            answer = "".join(f"{c} {r} {e}\n" for c, r, e in lives)
+            answer = "".join(" ".join(map(str, life)) + "\n" for life in lives)
         except Exception as error:
             reason = " ".join(str(error).split())
             answer = f"error {type(error).__name__}: {reason}\n" * int(count)

@@ -19,7 +19,7 @@ NET_SETTLE = 0.015
 CPUS = sorted(os.sched_getaffinity(0))
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The contender cannot do this here; the text says why."""
 
 
@@ -29,6 +29,7 @@ class Life(NamedTuple):
     called: int
     returned: int
     reaped: int
+    closed: int
     stamped: int | None = None
 
     @property
@@ -36,8 +37,9 @@ class Life(NamedTuple):
         return (self.returned - self.called) / 1000
 
     @property
-    def to_reaped(self) -> float:
-        return (self.reaped - self.called) / 1000
+    def whole(self) -> float:
+        """Spawn, wait, and give back what the two held."""
+        return (self.closed - self.called) / 1000
 
     @property
     def wake_up(self) -> float:
@@ -73,15 +75,15 @@ class Entrant:
         log = self._new_log()
         for line in lines:
             if not line:
-                raise Refused(f"{self.name} died: {log.strip() or 'no message'}")
+                raise RefusedError(f"{self.name} died: {log.strip() or 'no message'}")
             if line.startswith("error"):
-                raise Refused(line.removeprefix("error").strip())
+                raise RefusedError(line.removeprefix("error").strip())
         stamps: list[int | None] = [int(stamp) for stamp in log.split() if stamp.isdigit()]
         stamps += [None] * (count - len(stamps))
         clocks = (map(int, line.split()) for line in lines)
         return [
-            Life(called, returned, reaped, stamp)
-            for (called, returned, reaped), stamp in zip(clocks, stamps, strict=True)
+            Life(called, returned, reaped, closed, stamp)
+            for (called, returned, reaped, closed), stamp in zip(clocks, stamps, strict=True)
         ]
 
     def _new_log(self) -> str:
@@ -90,9 +92,7 @@ class Entrant:
         return text.decode(errors="replace")
 
 
-def compete(
-    entrants: Sequence[Entrant], names: Sequence[str], payload: Path, samples: int
-) -> dict[str, list[Life]]:
+def compete(entrants: Sequence[Entrant], names: Sequence[str], payload: Path, samples: int) -> dict[str, list[Life]]:
     """`samples` lives of each, such that the n-th lives of all were neighbours in time."""
     # Drawn anew in each round, so that nobody always goes after the same neighbour.
     order = random.Random(0)

@@ -32,7 +32,7 @@ class Row:
     payload: str
     contender: str
     to_return: Summary | None
-    to_reaped: Summary
+    whole: Summary
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def row(measure: str, flags: str, payload: str, contender: str, lives: Sequence[
         payload,
         contender,
         Summary.of([life.to_return for life in lives]) if has_return else None,
-        Summary.of([life.to_reaped for life in lives]),
+        Summary.of([life.whole for life in lives]),
     )
 
 
@@ -86,9 +86,7 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
 def ratio(lives: dict[str, list[Life]], ours: str, theirs: str) -> float | None:
     if ours not in lives or theirs not in lives:
         return None
-    return paired_ratio(
-        [life.to_reaped for life in lives[ours]], [life.to_reaped for life in lives[theirs]]
-    )
+    return paired_ratio([life.whole for life in lives[ours]], [life.whole for life in lives[theirs]])
 
 
 def ratio_bar(
@@ -103,5 +101,5 @@ def ratio_bar(
     value = ratio(lives, ours, theirs)
     if value is None:
         return Bar(measure, subject, None, limit)
-    best = {name: min(life.to_reaped for life in lives[name]) for name in (ours, theirs)}
+    best = {name: min(life.whole for life in lives[name]) for name in (ours, theirs)}
     return Bar(measure, subject, value, limit, lowest=best[ours] / best[theirs], noise=noise)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contest import CPUS, Entrant, Life, Refused, compete, contest_cpu, progress
+from contest import CPUS, Entrant, Life, RefusedError, compete, contest_cpu, progress
 from findings import Bar, Findings, Row, Summary, paired_ratio, ratio, ratio_bar, row
 
 HERE = Path(__file__).resolve().parent
@@ -94,7 +94,7 @@ def able(findings: Findings, entrants: Sequence[Entrant], names: Sequence[str]) 
         seen_file.write_text("")
         try:
             entrant.live(names, EFFECT, 1)
-        except Refused as refused:
+        except RefusedError as refused:
             if "makes no namespaces" not in str(refused):
                 findings.note(f"{entrant.name} cannot do {','.join(names) or 'none'}: {refused}")
             continue
@@ -129,9 +129,7 @@ def spawn(findings: Findings, effort: Effort) -> None:
 def spawn_bars(findings: Findings, flags: str, payload: Path, lives: dict[str, list[Life]]) -> None:
     limit = 1.05 if payload == TRUE else 1.20
     noise = ratio(lives, AGAIN, BASELINE)
-    findings.bars.append(
-        ratio_bar(f"÷ C baseline, {SHOWN[payload]}", flags, limit, lives, "nslab", BASELINE, noise)
-    )
+    findings.bars.append(ratio_bar(f"÷ C baseline, {SHOWN[payload]}", flags, limit, lives, "nslab", BASELINE, noise))
     if flags == "none":
         measure = f"÷ subprocess.Popen, {SHOWN[payload]}"
         findings.bars.append(ratio_bar(measure, flags, 1.00, lives, "nslab", "subprocess", noise))
@@ -161,9 +159,7 @@ def memory(findings: Findings, effort: Effort) -> None:
             if len(able(findings, entrants, names)) == len(entrants):
                 lives = compete(entrants, names, STATIC, effort.memory)
         for size, its_lives in lives.items():
-            findings.rows.append(
-                row("memory", flags, SHOWN[STATIC], f"{contender}, {size}", its_lives)
-            )
+            findings.rows.append(row("memory", flags, SHOWN[STATIC], f"{contender}, {size}", its_lives))
         if contender == "nslab":
             bar = ratio_bar("4 GiB parent ÷ 50 MiB parent", flags, 1.10, lives, "4 GiB", "50 MiB")
             findings.bars.append(bar)
@@ -204,9 +200,7 @@ def imports(findings: Findings, effort: Effort) -> None:
         summary = Summary.of(times)
         findings.rows.append(Row("import", "", "", f"import {module}", None, summary))
     ours, theirs = spent["nslab"], spent["subprocess"]
-    findings.bars.append(
-        replace(bar, value=paired_ratio(ours, theirs), lowest=min(ours) / min(theirs))
-    )
+    findings.bars.append(replace(bar, value=paired_ratio(ours, theirs), lowest=min(ours) / min(theirs)))
 
 
 def tour(findings: Findings, effort: Effort) -> None:

@@ -80,10 +80,7 @@ def draw_ratios(axes: Axes, bars: list[Bar]) -> None:
         limit = seen[0].limit
         axes.axvline(limit, color=colour, linestyle="--", linewidth=1.2)
         clipped = [bar.value is not None and bar.value > WIDEST_RATIO for bar in seen]
-        noise = [
-            0.0 if outside else abs((bar.noise or 1) - 1)
-            for bar, outside in zip(seen, clipped, strict=True)
-        ]
+        noise = [0.0 if outside else abs((bar.noise or 1) - 1) for bar, outside in zip(seen, clipped, strict=True)]
         axes.errorbar(
             [min(bar.value or 0, WIDEST_RATIO) for bar in seen],
             heights,
@@ -110,13 +107,13 @@ def draw_times(axes: Axes, findings: Findings) -> None:
     """Who needs how long, log scale: the peers are several times away."""
     rows = [row for row in findings.rows if (row.measure, row.payload) == ("spawn", "/bin/true")]
     flags = list(dict.fromkeys(row.flags for row in rows))
-    axes.set_title("call → reaped: median and p90, ms")
+    axes.set_title("spawn + wait: median and p90, ms")
     for contender, colour in COLOURS.items():
         chosen = [row for row in rows if row.contender == contender]
         if not chosen:
             continue
-        medians = [row.to_reaped.median / 1000 for row in chosen]
-        tails = [max(row.to_reaped.p90 - row.to_reaped.median, 0) / 1000 for row in chosen]
+        medians = [row.whole.median / 1000 for row in chosen]
+        tails = [max(row.whole.p90 - row.whole.median, 0) / 1000 for row in chosen]
         axes.errorbar(
             medians,
             [flags.index(row.flags) for row in chosen],

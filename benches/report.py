@@ -43,7 +43,7 @@ def as_markdown(findings: Findings) -> str:
         "# nslab bench",
         ", ".join(f"{what} {value}" for what, value in environment().items()),
         "## Bars",
-        "Ratios are medians of neighbouring samples, spawn to reaped; `min ÷ min` divides the best "
+        "Ratios are medians of neighbouring whole lives (spawn, wait, close); `min ÷ min` divides the best "
         "of each; `A/A` is the C baseline divided by itself: the accuracy of that line.",
         table(
             ["measure", "flags", "measured", "bar", "", "min ÷ min", "A/A"],
@@ -52,7 +52,7 @@ def as_markdown(findings: Findings) -> str:
         "## Times",
         "Microseconds, min / median / p90.",
         table(
-            ["measure", "flags", "payload", "contender", "call → return", "call → reaped"],
+            ["measure", "flags", "payload", "contender", "call → return", "whole life"],
             (row_cells(row) for row in findings.rows),
         ),
     ]
@@ -92,7 +92,7 @@ def row_cells(row: Row) -> list[str]:
         row.payload,
         row.contender,
         summary_cell(row.to_return),
-        summary_cell(row.to_reaped),
+        summary_cell(row.whole),
     ]
 
 
@@ -108,8 +108,5 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import nslab
 
@@ -12,7 +13,7 @@ FLAGS = ["", "uts", "ipc pid", "mnt", "user uts time cgroup"]
 
 
 def live(flags: str, payload: str) -> None:
-    options = {"map_root_user": True} if "user" in flags else {}
+    options: dict[str, Any] = {"map_root_user": True} if "user" in flags else {}
     with nslab.spawn(flags, [payload], **options) as process:
         process.wait(timeout=10)
 

@@ -8,6 +8,7 @@ use std::{env, fs};
 use nix::unistd;
 
 use crate::idmap::Available;
+use crate::inspect;
 use crate::options::Options;
 use crate::sys;
 
@@ -37,6 +38,8 @@ pub struct Caller {
     pub groups_available: Available,
     /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` of the initial time namespace, in whole seconds.
     pub clocks: [i64; 2],
+    /// Whether this kernel opens namespaces by pidfd.
+    pub pidfds_show_namespaces: bool,
     /// The environment: what the program inherits, and where `PATH` is.
     pub environment: Vec<CString>,
 }
@@ -45,7 +48,7 @@ impl Caller {
     /// Looks up what these options need.
     #[must_use]
     pub fn for_options(options: &Options) -> Self {
-        let mut caller = Self::default();
+        let mut caller = Self { pidfds_show_namespaces: inspect::pidfds_show_namespaces(), ..Self::default() };
         if options.env.is_none() {
             caller.environment = sys::environment();
         }

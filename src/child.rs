@@ -48,8 +48,8 @@ pub struct Report {
     pub started: [AtomicU64; MAX_STEPS],
     /// When each step ended.
     pub ended: [AtomicU64; MAX_STEPS],
-    /// The namespaces the program gets, by their position in the table: device, inode, id.
-    pub namespaces: [[AtomicU64; 3]; NAMESPACES.len()],
+    /// The namespaces the program gets, by their position in the table: id, inode.
+    pub namespaces: [[AtomicU64; 2]; NAMESPACES.len()],
 }
 
 /// How far one process came through the plan.
@@ -64,12 +64,16 @@ pub struct Progress {
 impl Report {
     /// Makes it as good as new, for the next run.
     pub fn clear(&self) {
-        let numbers = [&self.intermediate.stage, &self.child.stage, &self.go, &self.held];
-        numbers.into_iter().for_each(|word| word.store(0, Relaxed));
-        [&self.intermediate.errno, &self.child.errno, &self.pid].into_iter().for_each(|word| word.store(0, Relaxed));
+        for word in [&self.intermediate.stage, &self.child.stage, &self.go, &self.held] {
+            word.store(0, Relaxed);
+        }
+        for number in [&self.intermediate.errno, &self.child.errno, &self.pid] {
+            number.store(0, Relaxed);
+        }
         self.pidfd.store(-1, Relaxed);
-        self.started.iter().chain(&self.ended).for_each(|clock| clock.store(0, Relaxed));
-        self.namespaces.iter().flatten().for_each(|field| field.store(0, Relaxed));
+        for value in self.started.iter().chain(&self.ended).chain(self.namespaces.iter().flatten()) {
+            value.store(0, Relaxed);
+        }
     }
 }
 
@@ -188,6 +192,13 @@ fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
 }
 
 impl Run<'_> {
+    /// The flags of the child's clone. It begins with the caller's own descriptor table, because only there the kernel
+    /// has put its pidfd; its first step copies the table, which clone would have done otherwise.
+    fn child_flags(&self, types: NamespaceSet) -> u64 {
+        let files = if self.plan.shares_files() { libc::CLONE_FILES as u64 } else { 0 };
+        self.base_flags() | files | libc::CLONE_PIDFD as u64 | u64::from(types.bits())
+    }
+
     /// The flags of any clone of ours, whatever it is for.
     fn base_flags(&self) -> u64 {
         let clear = if self.plan.legacy { 0 } else { CLONE_CLEAR_SIGHAND };
@@ -218,8 +229,7 @@ impl Run<'_> {
 
     /// The intermediate process makes the child a child of its own parent. Both run until the child has its maps.
     fn clone_child(&self, types: NamespaceSet) -> sys::Result<()> {
-        let flags = (libc::CLONE_PARENT | libc::CLONE_CHILD_CLEARTID | libc::CLONE_PIDFD) as u64;
-        let flags = self.base_flags() | flags | u64::from(types.bits());
+        let flags = self.child_flags(types) | (libc::CLONE_PARENT | libc::CLONE_CHILD_CLEARTID) as u64;
         self.report.held.store(1, Release);
         // With CLONE_PARENT the exit signal is the intermediate process's: none, which execve turns into SIGCHLD.
         let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), child, self).inspect_err(|_| {
@@ -314,14 +324,17 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(crate) fn note_namespaces(&self, types: NamespaceSet) {
-        for (index, _) in types.rows() {
-            let Ok(file) = sys::openat(self.proc, OWN_FILES[index], libc::O_RDONLY) else { continue };
-            if let Ok((device, inode)) = sys::identity(file) {
-                let noted = [device, inode, sys::namespace_id(file).unwrap_or(0)];
-                for (slot, value) in self.report.namespaces[index].iter().zip(noted) {
-                    slot.store(value, Relaxed);
-                }
+    pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
+        for (index, row) in types.rows() {
+            let opened = if by_pidfd {
+                sys::pidfd_namespace(self.report.pidfd.load(Acquire), row.pidfd_request)
+            } else {
+                sys::openat(self.proc, OWN_FILES[index], libc::O_RDONLY)
+            };
+            let Ok(file) = opened else { continue };
+            if let Ok((id, inode)) = sys::namespace_numbers(file) {
+                self.report.namespaces[index][0].store(id, Relaxed);
+                self.report.namespaces[index][1].store(inode, Relaxed);
             }
             sys::close(file);
         }
@@ -335,30 +348,30 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
 
-    pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
-        for (first, last) in ranges {
-            match sys::close_range(*first, *last) {
-                // Refused by an old container's seccomp profile.
-                Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
-                result => result?,
-            }
+pub(crate) fn close_fds(ranges: &[(u32, u32)]) -> sys::Result<()> {
+    for (first, last) in ranges {
+        match sys::close_range(*first, *last) {
+            // Refused by an old container's seccomp profile.
+            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
+            result => result?,
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Searches as `os.execvpe` does: the first error that is not "no such file" wins.
-    pub(crate) fn execve(&self, exec: &Exec) -> Errno {
-        let mut first = None;
-        let mut last = Errno::ENOENT;
-        for path in &exec.candidates {
-            last = sys::execve(path, &exec.argv, &exec.envp);
-            if first.is_none() && !matches!(last, Errno::ENOENT | Errno::ENOTDIR) {
-                first = Some(last);
-            }
+/// Searches as `os.execvpe` does: the first error that is not "no such file" wins.
+pub(crate) fn execve(exec: &Exec) -> Errno {
+    let mut first = None;
+    let mut last = Errno::ENOENT;
+    for path in &exec.candidates {
+        last = sys::execve(path, &exec.argv, &exec.envp);
+        if first.is_none() && !matches!(last, Errno::ENOENT | Errno::ENOTDIR) {
+            first = Some(last);
         }
-        first.unwrap_or(last)
     }
+    first.unwrap_or(last)
 }
 
 /// `CLONE_CLEAR_SIGHAND`, which libc does not name on every target.

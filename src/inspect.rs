@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 
@@ -21,11 +22,6 @@ pub struct NamespaceId {
 }
 
 impl NamespaceId {
-    /// From the numbers that a child noted; `None` if it could not look.
-    pub(crate) fn from_noted([device, inode, id]: [u64; 3]) -> Option<Self> {
-        (inode != 0).then_some(Self { device, inode, id: (id != 0).then_some(id) })
-    }
-
     fn of_file(fd: RawFd) -> Result<Self, Errno> {
         let (device, inode) = sys::identity(fd)?;
         Ok(Self { device, inode, id: sys::namespace_id(fd).ok() })
@@ -35,15 +31,29 @@ impl NamespaceId {
 /// One entry per row of the table; `None` where this kernel has no such namespace, or will not show it.
 pub type Namespaces = [Option<NamespaceId>; NAMESPACES.len()];
 
-/// The namespaces that a child of the calling thread would get, leaving out `known`.
+/// The namespaces that a child of this thread of ours would get, or of the calling one.
 #[must_use]
-pub fn of_children(known: NamespaceSet) -> Namespaces {
-    let mut found = Namespaces::default();
-    for (index, row) in NAMESPACES.iter().enumerate() {
-        if known.bits() & row.flag == 0 {
-            found[index] =
-                open_entry("thread-self", row.for_children).and_then(|fd| NamespaceId::of_file(fd.as_raw_fd())).ok();
-        }
+pub fn of_children(thread: Option<i32>) -> Namespaces {
+    let process = thread.map_or("thread-self".to_owned(), |tid| format!("self/task/{tid}"));
+    NAMESPACES.each_ref().map(|row| {
+        let file = open_entry(&process, row.for_children).ok()?;
+        NamespaceId::of_file(file.as_raw_fd()).ok()
+    })
+}
+
+/// The namespaces of a child of ours: the new ones as it noted them (id and inode), the others as the thread that made
+/// it has them, or this one if that is gone. Nobody but the thread itself can move it elsewhere.
+#[must_use]
+pub fn of_child(noted: NamespaceSet, numbers: &[[u64; 2]; NAMESPACES.len()], thread: i32) -> Namespaces {
+    let mut found = of_children(Some(thread));
+    if found.iter().all(Option::is_none) {
+        found = of_children(None);
+    }
+    // All namespace files are on one device.
+    let device = found.iter().flatten().map(|id| id.device).next().unwrap_or(0);
+    for (index, _) in noted.rows() {
+        let [id, inode] = numbers[index];
+        found[index] = (inode != 0).then_some(NamespaceId { device, inode, id: (id != 0).then_some(id) });
     }
     found
 }
@@ -54,7 +64,7 @@ pub fn of_children(known: NamespaceSet) -> Namespaces {
 ///
 /// `ENOENT` when there is no such process, `EACCES` when it may not be inspected.
 pub fn of_process(pid: i32) -> Result<Namespaces, Errno> {
-    fs::metadata(format!("/proc/{pid}/ns")).map_err(errno)?;
+    fs::metadata(format!("/proc/{pid}/ns")).map_err(|error| errno(&error))?;
     let mut found = Namespaces::default();
     for (index, row) in NAMESPACES.iter().enumerate() {
         found[index] = match open_entry(&pid.to_string(), row.name) {
@@ -73,10 +83,10 @@ pub fn of_process(pid: i32) -> Result<Namespaces, Errno> {
 /// `ESRCH` when no process that may be inspected is in it.
 pub fn open(types: NamespaceSet, wanted: NamespaceId, pid: Option<i32>) -> Result<OwnedFd, Errno> {
     let (_, row) = types.rows().next().ok_or(Errno::EINVAL)?;
-    if let (Some(id), Ok(inode)) = (wanted.id, u32::try_from(wanted.inode)) {
-        if let Ok(fd) = sys::open_namespace_by_id(id, row.flag, inode) {
-            return Ok(fd);
-        }
+    if let (Some(id), Ok(inode)) = (wanted.id, u32::try_from(wanted.inode))
+        && let Ok(fd) = sys::open_namespace_by_id(id, row.flag, inode)
+    {
+        return Ok(fd);
     }
     let is_wanted = |fd: &OwnedFd| NamespaceId::of_file(fd.as_raw_fd()) == Ok(wanted);
     let candidates = pid.into_iter().chain(all_pids());
@@ -95,6 +105,19 @@ fn pid_of_pidfd(fd: RawFd) -> Option<i32> {
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
+/// Whether this kernel has the `PIDFD_GET_*_NAMESPACE` ioctls (Linux 6.11): tried once.
+#[must_use]
+pub fn pidfds_show_namespaces() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let uts = NAMESPACES.iter().find(|row| row.name == "uts");
+        let file = sys::pidfd_of_thread().and_then(|pidfd| {
+            uts.map_or(Err(Errno::ENOTTY), |row| sys::pidfd_namespace(pidfd.as_raw_fd(), row.pidfd_request))
+        });
+        file.ok().and_then(sys::adopt).is_some()
+    })
+}
+
 /// Which namespaces a descriptor to join stands for: a namespace file for its own, a pidfd for those in which the
 /// process differs from what a child of the caller would get.
 #[must_use]
@@ -104,7 +127,7 @@ pub fn types_of_fd(fd: RawFd) -> NamespaceSet {
 }
 
 fn differing(pid: i32) -> NamespaceSet {
-    let (mine, theirs) = (of_children(NamespaceSet::EMPTY), of_process(pid).unwrap_or_default());
+    let (mine, theirs) = (of_children(None), of_process(pid).unwrap_or_default());
     let bits = NAMESPACES.iter().zip(mine.iter().zip(theirs)).filter(|(_, (mine, theirs))| **mine != *theirs);
     NamespaceSet::from_bits(bits.map(|(row, _)| row.flag).sum()).unwrap_or_default()
 }
@@ -123,6 +146,6 @@ fn open_entry(process: &str, name: &str) -> Result<OwnedFd, Errno> {
     open_path(&path)
 }
 
-fn errno(error: std::io::Error) -> Errno {
+fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

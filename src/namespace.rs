@@ -15,6 +15,8 @@ pub struct NamespaceType {
     pub unshare: &'static str,
     /// The file in `/proc/PID/ns` that says where a child of the process will be.
     pub for_children: &'static str,
+    /// The number of the ioctl of a pidfd that opens it: the one for children where the types differ in that.
+    pub pidfd_request: u8,
     /// The manual page.
     pub man: &'static str,
     /// The first kernel that has it.
@@ -24,13 +26,14 @@ pub struct NamespaceType {
 }
 
 macro_rules! row {
-    ($name:literal $flag:ident $unshare:literal $children:literal $since:literal $isolates:literal) => {
+    ($name:literal $flag:ident $unshare:literal $children:literal $request:literal $since:literal $isolates:literal) => {
         NamespaceType {
             name: $name,
             flag: libc::$flag.cast_unsigned(),
             c_name: stringify!($flag),
             unshare: $unshare,
             for_children: $children,
+            pidfd_request: $request,
             man: concat!($name, "_namespaces(7)"),
             since: $since,
             isolates: $isolates,
@@ -41,14 +44,14 @@ macro_rules! row {
 /// Every type, in alphabetical order: the order of `/proc/PID/ns` and of all listings.
 #[rustfmt::skip]
 pub static NAMESPACES: [NamespaceType; 8] = [
-    row!("cgroup" CLONE_NEWCGROUP "--cgroup" "cgroup" "4.6" "the root of the control group tree"),
-    row!("ipc" CLONE_NEWIPC "--ipc" "ipc" "2.6.19" "System V IPC objects and POSIX message queues"),
-    NamespaceType { man: "mount_namespaces(7)", ..row!("mnt" CLONE_NEWNS "--mount" "mnt" "2.4.19" "mount points") },
-    NamespaceType { man: "network_namespaces(7)", ..row!("net" CLONE_NEWNET "--net" "net" "2.6.29" "network devices, addresses, ports, routes") },
-    row!("pid" CLONE_NEWPID "--pid" "pid_for_children" "2.6.24" "process ids"),
-    row!("time" CLONE_NEWTIME "--time" "time_for_children" "5.6" "the boot and monotonic clocks"),
-    row!("user" CLONE_NEWUSER "--user" "user" "3.8" "user and group ids, capabilities"),
-    row!("uts" CLONE_NEWUTS "--uts" "uts" "2.6.19" "the host name and the NIS domain name"),
+    row!("cgroup" CLONE_NEWCGROUP "--cgroup" "cgroup" 1 "4.6" "the root of the control group tree"),
+    row!("ipc" CLONE_NEWIPC "--ipc" "ipc" 2 "2.6.19" "System V IPC objects and POSIX message queues"),
+    NamespaceType { man: "mount_namespaces(7)", ..row!("mnt" CLONE_NEWNS "--mount" "mnt" 3 "2.4.19" "mount points") },
+    NamespaceType { man: "network_namespaces(7)", ..row!("net" CLONE_NEWNET "--net" "net" 4 "2.6.29" "network devices, addresses, ports, routes") },
+    row!("pid" CLONE_NEWPID "--pid" "pid_for_children" 5 "2.6.24" "process ids"),
+    row!("time" CLONE_NEWTIME "--time" "time_for_children" 8 "5.6" "the boot and monotonic clocks"),
+    row!("user" CLONE_NEWUSER "--user" "user" 9 "3.8" "user and group ids, capabilities"),
+    row!("uts" CLONE_NEWUTS "--uts" "uts" 10 "2.6.19" "the host name and the NIS domain name"),
 ];
 
 /// A set of namespace types, kept as the kernel's `CLONE_NEW*` bits.
@@ -100,6 +103,12 @@ impl NamespaceSet {
     #[must_use]
     pub fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// The names, joined.
+    #[must_use]
+    pub fn names(self, separator: &str) -> String {
+        self.rows().map(|(_, row)| row.name).collect::<Vec<_>>().join(separator)
     }
 
     /// The rows of the types in this set, with their positions in the table.

@@ -10,6 +10,7 @@ use crate::namespace::NamespaceSet;
 
 /// One request. `Options { argv, executable, ..Default::default() }` is a plain child.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, not a state")]
 pub struct Options {
     /// The namespaces to make.
     pub flags: NamespaceSet,

@@ -72,12 +72,15 @@ impl Plan {
             steps.push((Side::Parent, Step::OpenNs(options.join.clone())));
         }
         steps.push((Side::Parent, Step::Clone(if intermediate { NamespaceSet::EMPTY } else { flags })));
-        let joiner = if intermediate { Side::Intermediate } else { Side::Child };
-        if !options.join.is_empty() {
-            steps.push((joiner, Step::Setns(options.join.clone())));
-        }
         if intermediate {
+            if !options.join.is_empty() {
+                steps.push((Side::Intermediate, Step::Setns(options.join.clone())));
+            }
             steps.push((Side::Intermediate, Step::Clone(flags)));
+        }
+        let noted = flags.union(joined);
+        if !noted.is_empty() {
+            steps.push((Side::Child, Step::UnshareFiles));
         }
         if maps.outside {
             steps.extend(maps.steps.into_iter().map(|step| (Side::Intermediate, step)));
@@ -86,15 +89,17 @@ impl Plan {
             steps.extend(maps.steps.into_iter().map(|step| (Side::Child, step)));
         }
         let mut child = Vec::with_capacity(MAX_STEPS);
+        if !intermediate && !options.join.is_empty() {
+            child.push(Step::Setns(options.join.clone()));
+        }
         kernel_objects(&mut child, &options);
-        let noted = flags.union(joined);
         if !noted.is_empty() {
-            child.push(Step::NoteNamespaces(noted));
+            child.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
         }
         process(&mut child, &options, caller, maps.setgroups_denied);
         last_steps(&mut child, &mut options, caller);
         steps.extend(child.into_iter().map(|step| (Side::Child, step)));
-        assert!(steps.len() <= MAX_STEPS);
+        debug_assert!(steps.len() < MAX_STEPS);
         Ok(Self { steps, legacy: false, options })
     }
 
@@ -133,6 +138,11 @@ impl Plan {
         self.options.join.iter().any(|join| join.types.contains(NamespaceSet::TIME))
     }
 
+    /// Whether the child begins with the descriptor table of the caller.
+    pub(crate) fn shares_files(&self) -> bool {
+        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles))
+    }
+
     /// The index of the parent's clone.
     pub(crate) fn clone_index(&self) -> usize {
         self.steps.iter().position(|(_, step)| matches!(step, Step::Clone(_))).unwrap_or(0)
@@ -157,7 +167,10 @@ impl Plan {
     /// Whether any step opens files below `/proc`.
     pub(crate) fn needs_proc(&self) -> bool {
         let needs = |step: &Step| {
-            matches!(step, Step::WriteMap(..) | Step::TimensOffsets(_) | Step::NoteNamespaces(_) | Step::MapHelper(..))
+            matches!(
+                step,
+                Step::WriteMap(..) | Step::TimensOffsets(_) | Step::NoteNamespaces(_, false) | Step::MapHelper(..)
+            )
         };
         self.steps.iter().any(|(_, step)| needs(step))
     }
@@ -179,30 +192,27 @@ fn check(o: &Options, caller: &Caller) -> Result<(), Error> {
     if o.argv.is_empty() {
         return Err(Error::invalid("argv must not be empty: its first item names the program"));
     }
-    let needs: [(&str, bool, &[(&str, NamespaceSet)]); 12] = [
-        ("hostname", o.hostname.is_some(), &[("uts", NamespaceSet::UTS)]),
-        ("domainname", o.domainname.is_some(), &[("uts", NamespaceSet::UTS)]),
-        ("map_root_user", o.map_root_user, &[("user", NamespaceSet::USER)]),
-        ("map_current_user", o.map_current_user, &[("user", NamespaceSet::USER)]),
-        ("map_users", o.map_users.is_some(), &[("user", NamespaceSet::USER)]),
-        ("map_groups", o.map_groups.is_some(), &[("user", NamespaceSet::USER)]),
-        ("setgroups", o.setgroups.is_some(), &[("user", NamespaceSet::USER)]),
-        ("propagation", o.propagation.is_some(), &[("mnt", NamespaceSet::MNT)]),
-        ("mount_proc", o.mount_proc.is_some(), &[("mnt", NamespaceSet::MNT), ("pid", NamespaceSet::PID)]),
-        ("loopback", o.loopback, &[("net", NamespaceSet::NET)]),
-        ("monotonic", o.monotonic.is_some(), &[("time", NamespaceSet::TIME)]),
-        ("boottime", o.boottime.is_some(), &[("time", NamespaceSet::TIME)]),
+    let needs = [
+        ("hostname", o.hostname.is_some(), NamespaceSet::UTS),
+        ("domainname", o.domainname.is_some(), NamespaceSet::UTS),
+        ("map_root_user", o.map_root_user, NamespaceSet::USER),
+        ("map_current_user", o.map_current_user, NamespaceSet::USER),
+        ("map_users", o.map_users.is_some(), NamespaceSet::USER),
+        ("map_groups", o.map_groups.is_some(), NamespaceSet::USER),
+        ("setgroups", o.setgroups.is_some(), NamespaceSet::USER),
+        ("propagation", o.propagation.is_some(), NamespaceSet::MNT),
+        ("mount_proc", o.mount_proc.is_some(), NamespaceSet::MNT.union(NamespaceSet::PID)),
+        ("loopback", o.loopback, NamespaceSet::NET),
+        ("monotonic", o.monotonic.is_some(), NamespaceSet::TIME),
+        ("boottime", o.boottime.is_some(), NamespaceSet::TIME),
     ];
     for (option, given, types) in needs {
-        let missing: Vec<_> =
-            types.iter().filter(|(_, set)| given && !o.flags.contains(*set)).map(|(n, _)| *n).collect();
-        if !missing.is_empty() {
-            let (plural, names) = (if types.len() > 1 { "s" } else { "" }, missing.join(" "));
-            let all: Vec<_> = types.iter().map(|(name, _)| *name).collect();
-            let all = all.join(" and ");
-            return Err(Error::invalid(format!(
-                "{option} needs the {all} namespace{plural} (add {names:?} to the flags)"
-            )));
+        if given && !o.flags.contains(types) {
+            let plural = if types.rows().count() > 1 { "s" } else { "" };
+            let missing = types.without(o.flags).names(" ");
+            let all = types.names(" and ");
+            let message = format!("{option} needs the {all} namespace{plural} (add {missing:?} to the flags)");
+            return Err(Error::Invalid(message));
         }
     }
     for (option, name) in [("hostname", &o.hostname), ("domainname", &o.domainname)] {

@@ -24,9 +24,14 @@ mod _core {
     use super::{PyChild, PyPlan, namespaces, open_namespace, plan, table};
 }
 
+/// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
+type TableRow = (&'static str, u32, &'static str, &'static str, &'static str, &'static str, &'static str);
+/// Type, device, inode, id.
+type IdRow = (&'static str, u64, u64, Option<u64>);
+
 /// The table of namespace types, a row each.
 #[pyfunction]
-fn table() -> Vec<(&'static str, u32, &'static str, &'static str, &'static str, &'static str, &'static str)> {
+fn table() -> Vec<TableRow> {
     let row = |r: &'static crate::NamespaceType| (r.name, r.flag, r.c_name, r.unshare, r.man, r.since, r.isolates);
     NAMESPACES.iter().map(row).collect()
 }
@@ -295,8 +300,8 @@ impl PyChild {
 
     /// `(type, device, inode, id)` of each namespace of the program.
     #[getter]
-    fn namespaces(&self) -> Vec<(&'static str, u64, u64, Option<u64>)> {
-        rows(&self.spawned.namespaces)
+    fn namespaces(&self) -> Vec<IdRow> {
+        rows(&self.spawned.namespaces())
     }
 
     /// The 16 numbers of `resource.struct_rusage`, once it has been reaped.
@@ -381,7 +386,7 @@ fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'p
     PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)
 }
 
-fn rows(found: &inspect::Namespaces) -> Vec<(&'static str, u64, u64, Option<u64>)> {
+fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {
     let rows = NAMESPACES.iter().zip(found);
     rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
 }
@@ -389,10 +394,10 @@ fn rows(found: &inspect::Namespaces) -> Vec<(&'static str, u64, u64, Option<u64>
 /// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.
 #[pyfunction]
 #[pyo3(signature = (pid=None))]
-fn namespaces(pid: Option<i32>) -> PyResult<Vec<(&'static str, u64, u64, Option<u64>)>> {
+fn namespaces(pid: Option<i32>) -> PyResult<Vec<IdRow>> {
     match pid {
         Some(pid) => Ok(rows(&inspect::of_process(pid).map_err(os_error)?)),
-        None => Ok(rows(&inspect::of_children(NamespaceSet::EMPTY))),
+        None => Ok(rows(&inspect::of_children(None))),
     }
 }
 

@@ -12,8 +12,9 @@ use nix::errno::Errno;
 
 use crate::child::{Progress, Report, Run};
 use crate::error::Error;
-use crate::inspect::{self, NamespaceId, Namespaces};
+use crate::inspect::{self, Namespaces};
 use crate::keeper;
+use crate::namespace::NAMESPACES;
 use crate::options::{Join, JoinSource};
 use crate::plan::{Plan, Side};
 use crate::process::Process;
@@ -28,8 +29,20 @@ pub struct Spawned {
     pub plan: Arc<Plan>,
     /// When each step began and how long it took, in nanoseconds of `CLOCK_MONOTONIC`.
     pub timeline: Vec<(u64, u64)>,
+    noted: [[u64; 2]; NAMESPACES.len()],
+    thread: i32,
+}
+
+impl Spawned {
     /// The namespaces the program got.
-    pub namespaces: Namespaces,
+    #[must_use]
+    pub fn namespaces(&self) -> Namespaces {
+        let types = self.plan.steps.iter().find_map(|(_, step)| match step {
+            Step::NoteNamespaces(types, _) => Some(*types),
+            _ => None,
+        });
+        inspect::of_child(types.unwrap_or_default(), &self.noted, self.thread)
+    }
 }
 
 /// Runs the plan with these descriptors as 0, 1 and 2 (-1: the caller's own). Returns when the program has been
@@ -62,12 +75,12 @@ fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> R
 struct Ran {
     process: Process,
     timeline: Vec<(u64, u64)>,
-    namespaces: Namespaces,
+    noted: [[u64; 2]; NAMESPACES.len()],
 }
 
 impl Ran {
     fn of(self, plan: Arc<Plan>) -> Spawned {
-        Spawned { process: self.process, plan, timeline: self.timeline, namespaces: self.namespaces }
+        Spawned { process: self.process, plan, timeline: self.timeline, noted: self.noted, thread: sys::gettid() }
     }
 }
 
@@ -114,7 +127,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     sys::set_signal_mask(before);
 
     let process = outcome.map_err(|error| with_complaint(error, pipe))?;
-    let namespaces = namespaces(plan, report);
+    let noted = report.namespaces.each_ref().map(|numbers| numbers.each_ref().map(|number| number.load(Relaxed)));
     let shift = if clock == libc::CLOCK_MONOTONIC {
         0
     } else {
@@ -122,7 +135,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     };
     let timeline = timeline(plan, report, shift, [began, cloning, resumed]);
     arena.give_back();
-    Ok(Ran { process, timeline, namespaces })
+    Ok(Ran { process, timeline, noted })
 }
 
 fn clone_error(plan: &Plan, errno: Errno) -> Error {
@@ -211,7 +224,7 @@ fn outcome(run: &Run<'_>, first: i32) -> Result<Process, Error> {
         let signal = reap(Some(&pidfd), false);
         return Err(died(run.plan, &report.child, Side::Child, signal));
     }
-    Ok(Process::new(pid, pidfd))
+    sys::above_stdio(pidfd).map(|pidfd| Process::new(pid, pidfd)).map_err(|errno| clone_error(run.plan, errno))
 }
 
 /// Waits for a child that has failed; returns the signal that ended it, if one did.
@@ -253,20 +266,6 @@ fn with_complaint(error: Error, pipe: Option<(OwnedFd, OwnedFd)>) -> Error {
     let text = String::from_utf8_lossy(&text);
     let detail = if text.is_empty() { detail.clone() } else { format!("{detail}: {}", text.trim()) };
     Error::Step { step, detail, errno: *errno }
-}
-
-/// The new ones as the child noted them, the others as a child of this thread gets them.
-fn namespaces(plan: &Plan, report: &Report) -> Namespaces {
-    let noted = plan.steps.iter().find_map(|(_, step)| match step {
-        Step::NoteNamespaces(types) => Some(*types),
-        _ => None,
-    });
-    let noted = noted.unwrap_or_default();
-    let mut found = inspect::of_children(noted);
-    for (index, _) in noted.rows() {
-        found[index] = NamespaceId::from_noted(report.namespaces[index].each_ref().map(|field| field.load(Relaxed)));
-    }
-    found
 }
 
 /// `shift` turns the child's clock into the monotonic one.
@@ -341,10 +340,10 @@ impl Arena {
         if self.shared {
             return;
         }
-        if let Ok(mut spares) = SPARES.try_lock() {
-            if spares.len() < SPARE {
-                spares.push(self);
-            }
+        if let Ok(mut spares) = SPARES.try_lock()
+            && spares.len() < SPARE
+        {
+            spares.push(self);
         }
     }
 }

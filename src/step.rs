@@ -6,8 +6,8 @@ use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 
-use crate::child::Run;
-use crate::namespace::{NAMESPACES, NamespaceSet};
+use crate::child::{self, Run};
+use crate::namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 use crate::options::{Join, JoinSource};
 use crate::sys::{self, CStrArray};
 
@@ -64,8 +64,10 @@ pub enum Step {
     Setgid(u32),
     /// Set the user ids.
     Setuid(u32),
-    /// Note which namespaces the program gets: it may be gone before the parent can look.
-    NoteNamespaces(NamespaceSet),
+    /// Have a descriptor table of its own.
+    UnshareFiles,
+    /// Note which namespaces the program gets, by its pidfd or by `/proc`: it may be gone before the parent can look.
+    NoteNamespaces(NamespaceSet, bool),
     /// Ask for a signal at the end of the parent.
     ParentDeathSignal(i32),
     /// Close every descriptor in these ranges.
@@ -160,7 +162,8 @@ impl Step {
             Self::ExtraGroups(_) => "extra_groups",
             Self::Setgid(_) => "setgid",
             Self::Setuid(_) => "setuid",
-            Self::NoteNamespaces(_) => "note_namespaces",
+            Self::UnshareFiles => "unshare_files",
+            Self::NoteNamespaces(..) => "note_namespaces",
             Self::ParentDeathSignal(_) => "pdeathsig",
             Self::CloseFds(_) => "close_fds",
             Self::SignalMask => "sigmask",
@@ -216,17 +219,18 @@ impl Step {
             Self::ExtraGroups(groups) => sys::setgroups(groups),
             Self::Setgid(gid) => sys::setgid(*gid),
             Self::Setuid(uid) => sys::setuid(*uid),
-            Self::NoteNamespaces(types) => {
-                run.note_namespaces(*types);
+            Self::UnshareFiles => sys::unshare(libc::CLONE_FILES.cast_unsigned()),
+            Self::NoteNamespaces(types, by_pidfd) => {
+                run.note_namespaces(*types, *by_pidfd);
                 Ok(())
             }
             Self::ParentDeathSignal(signal) => run.parent_death_signal(*signal),
-            Self::CloseFds(ranges) => run.close_fds(ranges),
+            Self::CloseFds(ranges) => child::close_fds(ranges),
             Self::SignalMask => {
                 sys::set_signal_mask(run.mask);
                 Ok(())
             }
-            Self::Execve(exec) => Err(run.execve(exec)),
+            Self::Execve(exec) => Err(child::execve(exec)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
         }
@@ -236,7 +240,7 @@ impl Step {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types) => types.to_string(),
+            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) => types.to_string(),
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
@@ -264,7 +268,12 @@ impl Step {
             }
             Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
             Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
-            Self::ClearHandlers | Self::AwaitMaps | Self::Stdio | Self::Setsid | Self::SignalMask => String::new(),
+            Self::ClearHandlers
+            | Self::AwaitMaps
+            | Self::UnshareFiles
+            | Self::Stdio
+            | Self::Setsid
+            | Self::SignalMask => String::new(),
         }
     }
 }
@@ -309,15 +318,14 @@ impl fmt::Display for Step {
             Self::ExtraGroups(groups) => write!(f, "setgroups({}, [{}])", groups.len(), list(groups)),
             Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
             Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
-            Self::NoteNamespaces(types) => {
-                write!(
-                    f,
-                    "{}",
-                    list_with(
-                        "; ",
-                        types.rows().map(|(_, row)| format!("stat(\"/proc/self/ns/{}\")", row.for_children))
-                    )
-                )
+            Self::UnshareFiles => write!(f, "unshare(CLONE_FILES)"),
+            Self::NoteNamespaces(types, true) => {
+                let call = |row: &NamespaceType| format!("PIDFD_GET_{}_NAMESPACE", row.name.to_uppercase());
+                write!(f, "ioctl(pidfd, {})", list_with("); ioctl(pidfd, ", types.rows().map(|(_, row)| call(row))))
+            }
+            Self::NoteNamespaces(types, false) => {
+                let call = |row: &NamespaceType| format!("open(\"/proc/self/ns/{}\")", row.name);
+                write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| call(row))))
             }
             Self::ParentDeathSignal(signal) => write!(f, "prctl(PR_SET_PDEATHSIG, {signal})"),
             Self::CloseFds(ranges) => {
@@ -349,8 +357,7 @@ pub(crate) fn join_text(join: &Join) -> String {
         JoinSource::Path(path) => path.to_string_lossy().into_owned(),
         JoinSource::Fd(fd) => format!("fd {fd}"),
         JoinSource::Id(id, _) => {
-            let names: Vec<_> = join.types.rows().map(|(_, row)| row.name).collect();
-            format!("{}:[{}]", names.join(","), id.inode)
+            format!("{}:[{}]", join.types.names(","), id.inode)
         }
     }
 }

@@ -20,20 +20,20 @@ use nix::errno::Errno;
 pub type Result<T> = std::result::Result<T, Errno>;
 
 /// Turns the kernel's answer (`-4095..=-1` is `-errno`) into a `Result`.
-fn answer(value: isize) -> Result<usize> {
+fn answer(value: c_long) -> Result<usize> {
     match i32::try_from(value) {
         Ok(n @ -4095..=-1) => Err(Errno::from_raw(-n)),
-        _ => Ok(value.cast_unsigned()),
+        _ => Ok(register(value)),
     }
 }
 
 /// Any system call. An argument that is a pointer must be valid for what this call does with it.
 #[cfg(target_arch = "x86_64")]
 unsafe fn syscall(number: c_long, a: [usize; 6]) -> Result<usize> {
-    let value: isize;
+    let value: c_long;
     // SAFETY: the kernel clobbers rax, rcx and r11 only; the caller vouches for the arguments.
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => value,
+        asm!("syscall", inlateout("rax") number => value,
             in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4], in("r9") a[5],
             lateout("rcx") _, lateout("r11") _, options(nostack));
     }
@@ -43,10 +43,10 @@ unsafe fn syscall(number: c_long, a: [usize; 6]) -> Result<usize> {
 /// Any system call. An argument that is a pointer must be valid for what this call does with it.
 #[cfg(target_arch = "aarch64")]
 unsafe fn syscall(number: c_long, a: [usize; 6]) -> Result<usize> {
-    let value: isize;
+    let value: c_long;
     // SAFETY: the kernel clobbers x0 only; the caller vouches for the arguments.
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a[0] as isize => value,
+        asm!("svc 0", in("x8") number, inlateout("x0") a[0] => value,
             in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x5") a[5], options(nostack));
     }
     answer(value)
@@ -163,7 +163,7 @@ pub fn clone<A>(args: CloneArgs<'_>, entry: fn(&A) -> i32, arg: &A) -> Result<i3
 /// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
 #[cfg(target_arch = "x86_64")]
 unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
-    let value: isize;
+    let value: c_long;
     // SAFETY: the parent's half clobbers what a system call does; the child's half never returns here.
     unsafe {
         asm!("syscall",
@@ -174,7 +174,7 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: 
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") number as isize => value,
+            inlateout("rax") number => value,
             in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4],
             in("r12") arg, in("r13") function, lateout("rcx") _, lateout("r11") _);
     }
@@ -184,7 +184,7 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: 
 /// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
 #[cfg(target_arch = "aarch64")]
 unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
-    let value: isize;
+    let value: c_long;
     // SAFETY: the parent's half clobbers x0 only; the child's half never returns here.
     unsafe {
         asm!("svc 0",
@@ -194,7 +194,7 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: 
             "mov x0, x20",
             "br x21",
             "2:",
-            in("x8") number, inlateout("x0") a[0] as isize => value,
+            in("x8") number, inlateout("x0") a[0] => value,
             in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x20") arg, in("x21") function);
     }
     answer(value)
@@ -361,15 +361,16 @@ pub fn prctl(option: i32, value: u64) -> Result<usize> {
     call!(libc::SYS_prctl, option, value, 0, 0, 0)
 }
 
-/// `kill(2)`.
-pub fn kill(pid: i32, signal: i32) {
-    let _ = call!(libc::SYS_kill, pid, signal);
-}
-
 /// `getpid(2)`.
 #[must_use]
 pub fn getpid() -> i32 {
     call!(libc::SYS_getpid).map_or(0, |pid| i32::try_from(pid).unwrap_or(0))
+}
+
+/// `gettid(2)`.
+#[must_use]
+pub fn gettid() -> i32 {
+    call!(libc::SYS_gettid).map_or(0, |tid| i32::try_from(tid).unwrap_or(0))
 }
 
 /// `wait4(2)` for one child of any kind, by pid.
@@ -475,6 +476,37 @@ pub fn identity(raw: RawFd) -> Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// `PIDFD_GET_*_NAMESPACE`, see ioctl_pidfd(2): opens a namespace of the process without `/proc`, whose files of a
+/// new process cost ten times as much (Linux 6.11).
+pub fn pidfd_namespace(pidfd: RawFd, request: u8) -> Result<RawFd> {
+    fd(call!(libc::SYS_ioctl, pidfd, 0xff00 | u32::from(request), 0))
+}
+
+/// `(64-bit number, inode)` of an open namespace: `name_to_handle_at(2)` answers with both (Linux 6.18). Before that
+/// there are no numbers, and `fstat(2)` will do.
+pub fn namespace_numbers(raw: RawFd) -> Result<(u64, u64)> {
+    let mut handle = NamespaceHandle { bytes: 16, kind: 0, id: 0, ns_type: 0, inode: 0 };
+    let mut mount = 0u64;
+    let empty = c"".as_ptr();
+    let known = call!(libc::SYS_name_to_handle_at, raw, empty, &raw mut handle, &raw mut mount, libc::AT_EMPTY_PATH);
+    if known.is_ok() && handle.kind == FILEID_NSFS {
+        return Ok((handle.id, u64::from(handle.inode)));
+    }
+    identity(raw).map(|(_, inode)| (namespace_id(raw).unwrap_or(0), inode))
+}
+
+/// `struct file_handle` around `struct nsfs_file_handle`.
+#[repr(C)]
+struct NamespaceHandle {
+    bytes: u32,
+    kind: i32,
+    id: u64,
+    ns_type: u32,
+    inode: u32,
+}
+
+const FILEID_NSFS: i32 = 0xf1;
+
 /// `NS_GET_ID`, see ioctl_nsfs(2): the namespace's 64-bit number, which is never used again (Linux 6.18).
 pub fn namespace_id(raw: RawFd) -> Result<u64> {
     let mut id = 0u64;
@@ -491,16 +523,7 @@ pub fn namespace_type(raw: RawFd) -> Result<u32> {
 /// `open_by_handle_at(2)` of a namespace by its 64-bit number (Linux 6.18).
 pub fn open_namespace_by_id(id: u64, kind: u32, inode: u32) -> Result<OwnedFd> {
     const FD_NSFS_ROOT: i32 = -10003;
-    /// `struct file_handle` around `struct nsfs_file_handle`.
-    #[repr(C)]
-    struct Handle {
-        bytes: u32,
-        kind: i32,
-        id: u64,
-        ns_type: u32,
-        inode: u32,
-    }
-    let handle = Handle { bytes: 16, kind: 0xf1, id, ns_type: kind, inode };
+    let handle = NamespaceHandle { bytes: 16, kind: FILEID_NSFS, id, ns_type: kind, inode };
     owned(call!(libc::SYS_open_by_handle_at, FD_NSFS_ROOT, &raw const handle, libc::O_RDONLY | libc::O_CLOEXEC))
 }
 
@@ -524,11 +547,12 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok((above_stdio(read)?, above_stdio(write)?))
 }
 
-fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+/// The same descriptor at 3 or above: what a process has closed among 0, 1 and 2 it may soon open again by number.
+pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
-    owned(dup_above(fd.as_raw_fd(), 3).map(|raw| raw as usize))
+    owned(dup_above(fd.as_raw_fd(), 3).map(register))
 }
 
 /// Takes ownership of a descriptor that a clone has written to memory.
@@ -540,8 +564,7 @@ pub fn adopt(raw: RawFd) -> Option<OwnedFd> {
 /// A pidfd of the calling thread (Linux 6.9) or, before that, of the process.
 pub fn pidfd_of_thread() -> Result<OwnedFd> {
     const PIDFD_THREAD: i32 = libc::O_EXCL;
-    let thread = call!(libc::SYS_gettid)?;
-    match call!(libc::SYS_pidfd_open, thread, PIDFD_THREAD) {
+    match call!(libc::SYS_pidfd_open, gettid(), PIDFD_THREAD) {
         Err(Errno::EINVAL) => owned(call!(libc::SYS_pidfd_open, getpid(), 0)),
         other => owned(other),
     }

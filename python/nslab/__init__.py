@@ -1,7 +1,7 @@
-"""Linux namespaces as `subprocess` has processes: clone a child into any mix of them, execute a program, wait for it.
+r"""Linux namespaces as `subprocess` has processes: clone a child into any mix of them, execute a program, wait for it.
 
 >>> nslab.run("uts pid", ["sh", "-c", "echo $$ $(uname -n)"], hostname="lab", capture_output=True, text=True).stdout
-'1 lab\\n'
+'1 lab\n'
 """
 
 from subprocess import (
@@ -36,6 +36,29 @@ if TYPE_CHECKING:
     from ._inspect import NamespaceId, namespaces
     from ._plan import Plan, Step
     from ._probe import Probe, probe
+else:
+    # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
+    _LAZY = {
+        "NamespaceId": "_inspect",
+        "namespaces": "_inspect",
+        "Plan": "_plan",
+        "Step": "_plan",
+        "Probe": "_probe",
+        "probe": "_probe",
+    }
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(globals().keys() | set(__all__))
+
 
 __version__ = "0.1.0"
 
@@ -70,27 +93,3 @@ __all__ = [
     "run",
     "spawn",
 ]
-
-# Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
-_LAZY = {
-    "NamespaceId": "_inspect",
-    "namespaces": "_inspect",
-    "Plan": "_plan",
-    "Step": "_plan",
-    "Probe": "_probe",
-    "probe": "_probe",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(globals().keys() | set(__all__))

@@ -102,7 +102,8 @@ ROWS = [
     Row("clone", "EPERM", _always,
         "the kernel makes no user namespace inside a chroot, nor for a caller whose ids have no mapping in its own",
         "leave the chroot, or map the caller's ids"),
-    Row("clone", "EAGAIN", _always, "the limit on processes is reached: RLIMIT_NPROC or the cgroup's pids.max",
+    Row("clone", "EAGAIN", _always,
+        "the limit on processes is reached: RLIMIT_NPROC or the cgroup's pids.max",
         "raise it: ulimit -u, systemd's TasksMax=, docker run --pids-limit"),
     Row("clone", "EMFILE", _always, "this process has no free file descriptor (RLIMIT_NOFILE)",
         "close some, or raise the limit: ulimit -n"),
@@ -185,7 +186,7 @@ def diagnose(step: str, errno: int, detail: str) -> tuple[str, str] | None:
 
 
 def _limits(detail: str) -> tuple[str, str]:
-    """The text of ENOSPC, "No space left on device", misleads: a sysctl, or the depth, is the limit."""
+    """Say which limit ENOSPC means: its text, "No space left on device", misleads."""
     from ._core import table
 
     kinds = [row[0] for row in table() if re.search(rf"\b{row[2]}\b", detail)]

@@ -64,7 +64,7 @@ def from_rows(rows: list[tuple[str, int, int, int | None]], pid: int | None) -> 
 
 
 def namespaces(pid: int) -> Mapping[str, NamespaceId]:
-    """Return the namespaces of the process ``pid`` by type, see namespaces(7).
+    """Look up what the process ``pid`` is in, by type, as lsns(8) does.
 
     Raises `FileNotFoundError` when there is no such process, `PermissionError` when it may not be inspected.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -14,6 +13,7 @@ from ._namespace import parse_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     import resource
     from collections.abc import Callable, Mapping
     from typing import Any
@@ -65,8 +65,10 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 # CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
 _CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
 _ARGUMENTS = _CODE.co_varnames[1 : _CODE.co_argcount]
-_PROCESS_OPTIONS = (
-    "cwd env close_fds pass_fds restore_signals start_new_session process_group umask uid gid gids".split()
+# Those of them that are about the process, not about its streams.
+_ABOUT_PROCESS = (
+    *("cwd", "env", "close_fds", "pass_fds", "restore_signals", "umask"),
+    *("start_new_session", "process_group", "uid", "gid", "gids"),
 )
 
 
@@ -106,7 +108,7 @@ class Process(PopenBase):
         cwd = given["cwd"]
         sys.audit("subprocess.Popen", executable, argv, cwd, given["env"])
         if self._plan is None:
-            process = {name: given[name] for name in _PROCESS_OPTIONS}
+            process = {name: given[name] for name in _ABOUT_PROCESS}
             self._plan = _core.plan(self._flags, argv, executable, process, self._options)
         self._run(given, executable)
 
@@ -169,7 +171,7 @@ class Process(PopenBase):
         # A copy: a loop has one reader for a descriptor, and several tasks may wait.
         pidfd = os.dup(self.pidfd)
         try:
-            loop.add_reader(pidfd, lambda: ended.done() or ended.set_result(None))
+            loop.add_reader(pidfd, _resolve, ended)
             try:
                 if self.poll() is None:
                     await ended
@@ -205,7 +207,7 @@ class Process(PopenBase):
     def __del__(self, *args: Any, **kwargs: Any) -> None:
         if self._child is not None and not self._kept and self.returncode is None:
             self._child.end()
-        super().__del__(*args, **kwargs)  # type: ignore[misc]
+        super().__del__(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------- what it knows
 
@@ -256,6 +258,11 @@ class Process(PopenBase):
         if self._child is None:
             raise ValueError("the process was never started")
         return self._child
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 def _command(args: Any, executable: Any, shell: bool) -> tuple[list[Any], Any]:

@@ -104,7 +104,7 @@ def run(
     check: bool = False,
     **options: Any,
 ) -> subprocess.CompletedProcess[Any]:
-    """Run a program in new namespaces, wait for it and return a `subprocess.CompletedProcess`.
+    r"""Run a program in new namespaces, wait for it and return a `subprocess.CompletedProcess`.
 
     ``input`` goes to its standard input, ``capture_output`` pipes its output, ``timeout`` is in seconds, ``check``
     makes a return code other than 0 an error; ``flags``, ``argv`` and the others are those of `spawn`.
@@ -113,7 +113,7 @@ def run(
     `subprocess.CalledProcessError`.
 
     >>> nslab.run("pid", ["sh", "-c", "echo $$"], capture_output=True, text=True).stdout
-    '1\\n'
+    '1\n'
     """
     if input is not None:
         if options.get("stdin") is not None:

@@ -1,0 +1,163 @@
+"""The command ``nslab``: its verbs, and nothing that the Python API cannot do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import nslab
+
+from . import switches
+
+DESCRIPTION = "Run programs in new Linux namespaces, and see what that does."
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command with ``argv``, by default the process's own arguments, and return its exit status.
+
+    Raises `SystemExit` for a usage error (2) and for ``--help``.
+
+    >>> main(["run", "--uts", "--hostname", "lab", "sh", "-c", "test $(uname -n) = lab"])
+    0
+    """
+    words = sys.argv[1:] if argv is None else argv
+    parser, actions = _parser()
+    program: list[str] = []
+    if words[:1] in (["run"], ["plan"]):
+        options, program = switches.split(words[1:], actions[words[0]])
+        words = [words[0], *options]
+    given, unknown = parser.parse_known_args(words)
+    if unknown:
+        given.error(f"unrecognized arguments: {' '.join(unknown)}")
+    verb: Callable[[argparse.Namespace, list[str]], int] = given.verb
+    try:
+        status = verb(given, program)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as in `nslab tour | head`; Python would say so when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]]:
+    parser = argparse.ArgumentParser(prog="nslab", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"nslab {nslab.__version__}")
+    verbs = parser.add_subparsers(prog="nslab", title="verbs", required=True, metavar="VERB")
+
+    def add(name: str, verb: object, text: str, usage: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            usage=f"nslab {name} {usage}",
+            allow_abbrev=False,
+        )
+        added.set_defaults(verb=verb, error=added.error)
+        return added
+
+    actions = {}
+    words = "[options] [program [argument ...]]"
+
+    run = add("run", _run, "execute a program (default: $SHELL) in new namespaces", words)
+    run.epilog = (
+        "exit status: the program's, or 128 and the number of the signal that ended it; 124 timed out, "
+        "125 the set-up failed, 126 the program cannot be executed, 127 it was not found"
+    )
+    actions["run"] = switches.add_switches(run)
+    timeout = run.add_argument("--timeout", metavar="SECONDS", type=float, help="kill the program after that time")
+    actions["run"].append(timeout)
+
+    plan = add("plan", _plan, "show what run would do, step by step, without doing it", words)
+    form = plan.add_mutually_exclusive_group()
+    form.add_argument("--unshare", dest="form", action="store_const", const="unshare", help="as an unshare(1) line")
+    form.add_argument("--c", dest="form", action="store_const", const="c", help="as a C program")
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="as JSON")
+    actions["plan"] = switches.add_switches(plan)
+
+    doctor = add("doctor", _doctor, "try what the kernel allows here, and say why where it does not", "[options]")
+    doctor.add_argument("--for", dest="flags", metavar="NAMES", default="all", help='only these, as "user net"')
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+
+    tour = add("tour", _tour, "make the classroom's experiments on this kernel", "[options] [experiment ...]")
+    tour.add_argument("experiments", nargs="*", metavar="experiment", help="only these; --list names them")
+    tour.add_argument("--list", action="store_true", help="list the experiments")
+    tour.add_argument("--json", action="store_true", help="as JSON")
+    return parser, actions
+
+
+def _planned(given: argparse.Namespace, program: list[str]) -> tuple[nslab.Plan, switches.Request]:
+    """Return the plan, or leave with a usage error: what could never work is found before anything is cloned."""
+    options = vars(given).copy()
+    for name in ("verb", "error", "timeout", "form"):
+        options.pop(name, None)
+    try:
+        request = switches.request(options, program)
+        return nslab.plan(request.flags, request.argv, **request.options), request
+    except (TypeError, ValueError) as error:
+        given.error(str(error))
+        raise
+
+
+def _run(given: argparse.Namespace, program: list[str]) -> int:
+    from .foreground import Foreground, failure_status
+
+    plan, request = _planned(given, program)
+    foreground = Foreground(plan, is_init={"pid", "all"} & set(request.flags) != set())
+    try:
+        return foreground.run(given.timeout)
+    except nslab.SpawnError as error:
+        print(f"nslab: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return failure_status(error)
+
+
+def _plan(given: argparse.Namespace, program: list[str]) -> int:
+    plan, request = _planned(given, program)
+    if given.form == "json":
+        import json
+
+        steps = [step._asdict() for step in plan.steps]
+        print(json.dumps({"flags": request.flags, "argv": request.argv, "steps": steps}, indent=2))
+    elif given.form == "c":
+        print(plan.c_source().rstrip("\n"))
+    elif given.form == "unshare":
+        print(plan.unshare_command())
+    else:
+        print(plan)
+    return 0
+
+
+def _doctor(given: argparse.Namespace, _program: list[str]) -> int:
+    try:
+        found = nslab.probe(given.flags)
+    except ValueError as error:
+        given.error(str(error))
+    if given.json:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps({name: asdict(probe) for name, probe in found.items()}, indent=2))
+    else:
+        from .doctor import table
+
+        print("\n".join(table(found)))
+    return 0 if all(probe.ok for probe in found.values()) else 1
+
+
+def _tour(given: argparse.Namespace, _program: list[str]) -> int:
+    from . import tour as tours
+
+    try:
+        chosen = tours.choose(given.experiments)
+    except ValueError as error:
+        given.error(str(error))
+    if given.list:
+        return tours.list_them(chosen, as_json=given.json)
+    return tours.tour(chosen, as_json=given.json)

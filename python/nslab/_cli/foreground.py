@@ -1,0 +1,81 @@
+"""``nslab run``: execute the program in the foreground, as a shell would, and end as it ended."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import nslab
+
+# As timeout(1), env(1) and unshare(1) have it.
+TIMED_OUT, NOT_SET_UP, NOT_EXECUTABLE, NOT_FOUND = 124, 125, 126, 127
+
+
+class Foreground:
+    """Runs a plan while the terminal's signals belong to the program.
+
+    What the keyboard sends goes to the whole foreground group, so the program gets it from the terminal, and this
+    process only has to outlive it.
+    """
+
+    def __init__(self, plan: nslab.Plan, *, is_init: bool) -> None:
+        self._plan = plan
+        self._is_init = is_init
+        self._process: nslab.Process | None = None
+        self._ignored = 0
+
+    def run(self, timeout: float | None = None) -> int:
+        """Return the exit status that a shell would report: the program's, or 128 and the number of its signal.
+
+        ``timeout`` is in seconds; then the program is killed, and the status is 124. Raises `nslab.SpawnError`.
+        """
+        for number, handler in (
+            (signal.SIGINT, self._on_interrupt),
+            (signal.SIGQUIT, self._on_quit),
+            (signal.SIGTERM, self._on_terminate),
+        ):
+            # Ignored by choice, as with nohup(1): then it stays so, for the program too.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, handler)
+        self._process = self._plan.spawn()
+        try:
+            status = self._process.wait(timeout)
+        except nslab.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            print(f"nslab: timed out after {timeout} seconds", file=sys.stderr)
+            return TIMED_OUT
+        return status if status >= 0 else 128 - status
+
+    def _on_interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._process is not None and self._ignores_interrupts():
+            self._ignored += 1
+            if self._ignored > 1:
+                self._process.kill()
+
+    def _ignores_interrupts(self) -> bool:
+        """Return whether the program is an init without a handler for SIGINT, which the kernel then discards."""
+        assert self._process is not None
+        if not self._is_init:
+            return False
+        try:
+            with open(f"/proc/{self._process.pid}/status") as status:  # noqa: PTH123
+                caught = next(line for line in status if line.startswith("SigCgt:"))
+        except (OSError, StopIteration):
+            return False
+        return not int(caught.split()[1], 16) >> (signal.SIGINT - 1) & 1
+
+    def _on_quit(self, _number: int, _frame: FrameType | None) -> None:
+        """Outlive it: the program decides."""
+
+    def _on_terminate(self, number: int, _frame: FrameType | None) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+def failure_status(error: nslab.SpawnError) -> int:
+    """Return the exit status for a program that was never executed."""
+    if error.step != "execve":
+        return NOT_SET_UP
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE

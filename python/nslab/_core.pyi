@@ -1,0 +1,67 @@
+"""The Rust half of nslab."""
+
+from typing import Any, final
+
+__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
+
+@final
+class Plan:
+    """A checked request, see `nslab.Plan`."""
+
+    @property
+    def flags(self) -> int:
+        """The ``CLONE_NEW*`` bits."""
+    @property
+    def steps(self) -> list[tuple[str, str, str]]:
+        """``(name, detail, side)`` of each step, in the order of execution."""
+    def unshare_command(self) -> str:
+        """The same experiment as an unshare(1) line."""
+    def c_source(self) -> str:
+        """The same experiment as a C program."""
+    def spawn(self, stdin: int, stdout: int, stderr: int) -> Child:
+        """Runs it with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`."""
+
+@final
+class Child:
+    """A child that executes its program. Dropped unclaimed (an exception came between), it is killed and reaped."""
+
+    @property
+    def pid(self) -> int:
+        """The pid in the caller's pid namespace."""
+    @property
+    def pidfd(self) -> int:
+        """The pidfd, open as long as this object."""
+    @property
+    def plan(self) -> Plan:
+        """What was run."""
+    @property
+    def timeline(self) -> list[tuple[str, int, int]]:
+        """``(name, start, duration)`` of each step in nanoseconds of ``CLOCK_MONOTONIC``."""
+    @property
+    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+        """``(type, device, inode, id)`` of each namespace of the program."""
+    @property
+    def rusage(self) -> tuple[Any, ...] | None:
+        """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+    def claim(self) -> None:
+        """From now on the caller looks after it."""
+    def poll(self) -> int | None:
+        """The return code if it has ended, else None."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Sleeps until it ends; None when the timeout (in seconds) is over first."""
+    def send_signal(self, signal: int) -> None:
+        """Sends a signal to this process and no other."""
+    def end(self) -> None:
+        """SIGKILL, and reaps it."""
+
+def plan(flags: int, argv: list[Any], executable: Any, process: dict[str, Any], options: dict[str, Any]) -> Plan:
+    """Checks and orders a request; see `nslab.plan`."""
+
+def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]:
+    """``(type, device, inode, id)`` of each namespace of a process, or of what a child of this thread would get."""
+
+def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int | None) -> int:
+    """Opens a namespace by its numbers, or through this process if it is still in it; returns the descriptor."""
+
+def table() -> list[tuple[str, int, str, str, str, str, str]]:
+    """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""

@@ -1,0 +1,36 @@
+"""CPython's own tests of `subprocess`, with `nslab.Popen` in place of `subprocess.Popen`.
+
+    python tests/conformance/run.py [PART-OF-A-TEST-NAME…]
+
+The tests are those of the interpreter that runs this. Here is how they are started; `suite.py` runs them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MISSING = """\
+{python} comes without its own tests (the module test.test_subprocess).
+Debian and Ubuntu have them in the package libpython{major}.{minor}-testsuite; a slim container image has none at all.
+"""
+
+
+def main() -> None:
+    if find_spec("test") is None or find_spec("test.test_subprocess") is None:
+        sys.exit(MISSING.format(python=sys.executable, major=sys.version_info[0], minor=sys.version_info[1]))
+    nslab = find_spec("nslab")
+    if nslab is None or nslab.origin is None:
+        sys.exit(f"{sys.executable} has no nslab")
+    path = [HERE / "children", Path(nslab.origin).parent.parent]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    # Outside the virtual environment, where some tests would skip themselves; with the warnings of regrtest.
+    python = sys._base_executable
+    os.execve(python, [python, "-bb", "-W", "default", str(HERE / "suite.py"), *sys.argv[1:]], env)
+
+
+if __name__ == "__main__":
+    main()

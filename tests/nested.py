@@ -1,0 +1,130 @@
+"""Calls a function of a test in a fresh Python in namespaces of its own: a host that tests may change."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import conftest
+import pytest
+
+import nslab
+
+T = TypeVar("T")
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def inside(flags: Any, function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call ``function(*args)`` in new namespaces and return what it returns; what it raises is raised here.
+
+    The function must be one that `pickle` can name; ``options`` are those of `nslab.spawn`.
+    """
+    bits, options = conftest.with_user(flags, options)
+
+    def call(arguments: list[str], fd: int) -> tuple[int, str]:
+        fds = (fd, *options.pop("pass_fds", ()))
+        argv = [sys.executable, __file__, *arguments]
+        done = nslab.run(
+            bits, argv, pass_fds=fds, stdout=nslab.PIPE, stderr=nslab.STDOUT, text=True, **options
+        )
+        return done.returncode, done.stdout
+
+    return _call(call, function, args)
+
+
+def as_nobody(function: Callable[..., T], *args: Any) -> T:
+    """Call it as a user without any privilege, in the host's own namespaces but for the mounts."""
+    if not conftest.ROOT:
+        return function(*args)
+
+    def call(arguments: list[str], fd: int) -> tuple[int, str]:
+        done = conftest.as_ordinary_user(f"$PYTHON {__file__} {' '.join(arguments)}", pass_fds=[fd])
+        return done.returncode, done.stdout
+
+    return _call(call, function, args)
+
+
+def _call(call: Callable[[list[str], int], tuple[int, str]], function: Callable[..., T], args: tuple[Any, ...]) -> T:
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as results:
+        try:
+            returncode, output = call([pickle.dumps((function, args)).hex(), str(write)], write)
+        finally:
+            os.close(write)
+        print(output, end="")
+        assert returncode == 0, output
+        returned, value = pickle.load(results)
+    if not returned:
+        raise value
+    return value  # type: ignore[no-any-return]
+
+
+def _main(pickled: str, fd: str) -> None:
+    # What a function starts must not hold the pipe open.
+    os.set_inheritable(int(fd), False)
+    function, args = pickle.loads(bytes.fromhex(pickled))
+    try:
+        outcome = True, function(*args)
+    except Exception as error:
+        outcome = False, error
+    with os.fdopen(int(fd), "wb") as results:
+        pickle.dump(outcome, results)
+
+
+def refusal(flags: Any, options: dict[str, Any] | None = None, argv: tuple[str, ...] = ("true",)) -> nslab.SpawnError:
+    """Return why a spawn fails, after the check that nothing is left behind: the fixture ``refused``, for in here."""
+    before = conftest.snapshot()
+    with pytest.raises(nslab.SpawnError) as caught:
+        nslab.spawn(flags, argv, **options or {})
+    assert conftest.snapshot() == before
+    conftest.assert_no_child()
+    return caught.value
+
+
+# Without the test modules and pytest, because it is imported once for each level.
+_DESCEND = """
+import sys, nslab
+flags, level = sys.argv[2], int(sys.argv[3])
+try:
+    argv = [sys.executable, "-c", *sys.argv[1:3], str(level + 1)]
+    sys.exit(nslab.run(flags, argv, map_root_user="user" in flags).returncode)
+except nslab.SpawnError as error:
+    print(level, error.step, error.errno, flush=True)
+"""
+
+
+def depth(flags: str) -> tuple[int, str, int]:
+    """Nest one in the other until a spawn fails; return how many there were, and the step and errno of the failure."""
+    argv = [sys.executable, "-c", _DESCEND, _DESCEND, flags, "0"]
+    output = nslab.run(0, argv, stdout=nslab.PIPE, text=True, check=True).stdout
+    levels, step, errno = output.split()
+    return int(levels), step, int(errno)
+
+
+def checked(result: int) -> int:
+    """Return what a function of libc returned, or raise its errno."""
+    if result == -1:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC = 1, 32, 4096, 16384
+MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+
+
+def mount(source: str, target: str | Path, kind: str | None = None, flags: int = 0) -> None:
+    """mount(2), which unlike mount(8) says which errno it was."""
+    encoded = None if kind is None else kind.encode()
+    checked(LIBC.mount(source.encode(), os.fsencode(target), encoded, ctypes.c_ulong(flags), None))
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what is defined here exists once.
+    import_module("nested")._main(*sys.argv[1:])

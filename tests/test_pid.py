@@ -1,0 +1,356 @@
+"""The pid namespace: who is PID 1, who sees whom, which signals arrive."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import inode, sh, spawn
+from nested import LIBC, checked, depth, inside
+from separate import interpreter
+
+import nslab
+
+# linux/proc_ns.h: the inode of the namespace that has no parent.
+INITIAL = 0xEFFFFFFC
+
+
+@pytest.mark.unprivileged
+def test_pid_01_the_program_is_pid_1_without_a_parent() -> None:
+    with spawn("pid", ["sh", "-c", "echo $$ $PPID; read line"], stdin=nslab.PIPE, stdout=nslab.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "1 0\n"
+        status = Path(f"/proc/{child.pid}/status").read_text()
+    assert child.pid != 1
+    assert f"\nPPid:\t{os.getpid()}\n" in status
+    assert f"\nNSpid:\t{child.pid}\t1\n" in status
+
+
+@pytest.mark.unprivileged
+def test_pid_03_a_fresh_proc_shows_the_program_as_pid_1() -> None:
+    assert sh("pid mnt", "exec readlink /proc/self", mount_proc=True) == (0, "1")
+    status, output = sh("pid mnt", "cat /proc/1/comm; cd /proc; echo [0-9]*", mount_proc=True)
+    # The shell and nothing else: `echo` is no process of its own.
+    assert (status, output) == (0, "sh\n1")
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("name", ["KILL", "TERM", "ABRT"])
+def test_pid_04_pid_1_survives_its_own_signals(name: str) -> None:
+    assert sh("pid", f"kill -{name} $$; exit 3") == (3, "")
+    assert sh(0, f"kill -{name} $$; exit 3")[0] == -signal.Signals[f"SIG{name}"]
+
+
+def processes_in(pid_namespace: int) -> set[int]:
+    """Return who is in this pid namespace, as the host counts."""
+    found = set()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                if inode("pid", entry) == pid_namespace:
+                    found.add(int(entry))
+            except OSError:
+                continue  # gone meanwhile, or not ours to look at
+    return found
+
+
+def test_pid_06_the_end_of_pid_1_is_the_end_of_all() -> None:
+    script = "sh -c 'sh -c \"sleep 1000 & echo ready; wait\" & wait' & sleep 1000 & wait"
+    with spawn("pid", ["sh", "-c", script], stdout=nslab.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        namespace = child.namespaces["pid"].inode
+        others = processes_in(namespace) - {child.pid}
+        assert len(others) >= 4
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+        assert processes_in(namespace) == set()
+
+
+@pytest.mark.unprivileged
+def test_pid_08_pid_1_ignores_what_it_has_no_handler_for() -> None:
+    with spawn("pid", ["cat"], stdin=nslab.PIPE, stdout=nslab.PIPE, text=True) as child:
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            child.send_signal(number)
+        child.terminate()
+        # Not just alive at this moment: none is pending, and it still does its work.
+        pending = [line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if "Pnd" in line]
+        assert [line.split()[1] for line in pending] == ["0" * 16] * 2
+        assert child.communicate("still here\n") == ("still here\n", None)
+    assert child.returncode == 0
+
+
+@pytest.mark.unprivileged
+def test_pid_08_stop_kills_where_sigterm_does_nothing() -> None:
+    assert spawn("pid", ["sleep", "1000"]).stop(timeout=0.05) == -signal.SIGKILL
+    assert spawn(0, ["sleep", "1000"]).stop(timeout=100) == -signal.SIGTERM
+
+
+def print_the_sender() -> None:
+    """Runs in the child: wait for SIGUSR1 and print who sent it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    print("ready", flush=True)
+    print(signal.sigwaitinfo({signal.SIGUSR1}).si_pid)
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("flags", ["pid", ""])
+def test_pid_09_a_sender_outside_has_no_pid(flags: str) -> None:
+    with spawn(flags, interpreter(print_the_sender), stdout=nslab.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGUSR1)
+        assert int(child.stdout.readline()) == (0 if flags else os.getpid())
+
+
+class SigEvent(ctypes.Structure):
+    """struct sigevent, see sigevent(3type)."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signo", ctypes.c_int),
+        ("notify", ctypes.c_int),
+        ("padding", ctypes.c_char * 48),
+    )
+
+
+def open_queue() -> int:
+    """Open the message queue ``/q`` of this ipc namespace, and make it if there is none."""
+    return checked(LIBC.mq_open(b"/q", os.O_RDWR | os.O_CREAT, 0o600, None))
+
+
+def send_message() -> None:
+    """Send something to the queue."""
+    checked(LIBC.mq_send(open_queue(), b"x", ctypes.c_size_t(1), 0))
+
+
+def ask_for_notice() -> None:
+    """Ask for SIGUSR1 at the next message."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    event = SigEvent(signo=signal.SIGUSR1, notify=0)
+    checked(LIBC.mq_notify(open_queue(), ctypes.byref(event)))
+
+
+def print_the_messages_sender() -> None:
+    """Runs in the child: print who sent a message."""
+    ask_for_notice()
+    print("ready", flush=True)
+    print(signal.sigwaitinfo({signal.SIGUSR1}).si_pid)
+
+
+def message_from_outside(flags: str) -> tuple[int, int]:
+    """Return the sender's pid as the receiver, a child in these namespaces, sees it, and as it is."""
+    with spawn(flags, interpreter(print_the_messages_sender), stdout=nslab.PIPE, text=True) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        send_message()
+        return int(child.stdout.readline()), os.getpid()
+
+
+def message_from_inside(flags: str) -> tuple[int, int]:
+    """The same with the child as sender."""
+    ask_for_notice()
+    with spawn(flags, interpreter(send_message)) as child:
+        return signal.sigwaitinfo({signal.SIGUSR1}).si_pid, child.pid
+
+
+def test_pid_12_the_sender_of_a_message_is_numbered_as_the_receiver_counts() -> None:
+    seen, pid = inside("ipc", message_from_outside, "")
+    assert seen == pid
+    seen, pid = inside("ipc", message_from_outside, "pid")
+    assert seen == 0
+    seen, pid = inside("ipc", message_from_inside, "pid")
+    assert seen == pid
+
+
+def test_pid_13_thirty_two_levels() -> None:
+    levels, step, number = depth("pid")
+    # EINVAL until Linux 4.10.
+    assert (step, number) == ("clone", errno.ENOSPC)
+    assert levels == 32 if inode("pid") == INITIAL else levels < 32
+
+
+F_SETSIG = 10
+
+
+def print_the_signal_of(fd: int) -> None:
+    """Runs in the child: own the descriptor, and print what comes when it becomes readable."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(fd, F_SETSIG, signal.SIGUSR1)
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    print("ready", flush=True)
+    signal.sigwaitinfo({signal.SIGUSR1})
+    print(os.getpid(), os.read(fd, 10).decode(), flush=True)
+
+
+def test_pid_14_a_descriptors_signal_crosses_namespaces() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = interpreter(print_the_signal_of, theirs.fileno())
+        with spawn("pid", reader, pass_fds=[theirs.fileno()], stdout=nslab.PIPE, text=True) as child:
+            assert child.stdout
+            assert child.stdout.readline() == "ready\n"
+            assert sh("pid", f"echo $$ >&{ours.fileno()}", pass_fds=[ours.fileno()])[0] == 0
+            assert child.stdout.readline() == "1 1\n"
+
+
+def forks() -> int:
+    """Fork, and return the exit status."""
+    child = os.fork()
+    if child == 0:
+        os._exit(7)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def forks_after_unshare() -> list[int]:
+    """What a library must not do to its caller."""
+    checked(LIBC.unshare(nslab.CLONE_NEWPID))
+    return [forks(), forks()]
+
+
+def forks_after_spawn() -> list[int]:
+    """Spawn, then use this process as before."""
+    assert nslab.run("pid", ["true"]).returncode == 0
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    return [forks(), forks()]
+
+
+def test_pid_15_the_caller_can_still_fork() -> None:
+    assert inside(0, forks_after_spawn) == [7, 7]
+
+
+def test_pid_15_as_after_unshare_it_could_not() -> None:
+    with pytest.raises(OSError) as caught:
+        inside(0, forks_after_unshare)
+    assert caught.value.errno == errno.ENOMEM
+
+
+PID_MAX = Path("/proc/sys/kernel/pid_max")
+
+
+def highest_of_600_pids(limit: int) -> int:
+    """Set the limit here, and return the highest pid that is given out."""
+    PID_MAX.write_text(str(limit))
+    highest = 0
+    for _ in range(600):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+        highest = max(highest, child)
+    return highest
+
+
+@pytest.mark.unprivileged
+def test_pid_16_pid_max_is_the_namespaces_own() -> None:
+    before = PID_MAX.read_text()
+    assert int(before) > 512
+    try:
+        # With a user namespace, so that older kernels, where the file is the host's, refuse the write.
+        highest = inside("user pid mnt", highest_of_600_pids, 512, map_root_user=True, mount_proc=True)
+    except PermissionError as error:
+        pytest.skip(f"no pid_max per pid namespace (Linux 6.14): writing {PID_MAX} in one fails with {error}")
+    assert highest == 511
+    assert PID_MAX.read_text() == before
+
+
+@pytest.mark.unprivileged
+def test_pid_18_without_the_flag_it_is_the_hosts() -> None:
+    assert sh("uts", "readlink /proc/self/ns/pid") == (0, f"pid:[{inode('pid')}]")
+
+
+def test_pid_19_a_joined_process_sees_its_peers_and_dies_with_their_pid_1() -> None:
+    with spawn("pid", ["cat"], stdin=nslab.PIPE) as init:
+        fd = init.namespaces["pid"].open()
+        script = "kill -0 1 && echo $$ $PPID; exec cat"
+        argv = ["sh", "-c", script]
+        with spawn(0, argv, join=[fd], stdin=nslab.PIPE, stdout=nslab.PIPE, text=True) as joined:
+            os.close(fd)
+            assert joined.stdout
+            pid, parent = joined.stdout.readline().split()
+            assert int(pid) > 1
+            assert parent == "0"
+            assert joined.namespaces["pid"] == init.namespaces["pid"]
+            init.kill()
+            assert joined.wait() == -signal.SIGKILL
+        assert init.wait() == -signal.SIGKILL
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize(("flags", "echoed"), [("", "hello\n"), ("pid", "")])
+def test_pid_20_without_the_namespace_the_others_outlive_the_first(flags: str, echoed: str) -> None:
+    # A shell gives its background jobs no standard input, hence the second descriptor.
+    argv = ["sh", "-c", "exec 3<&0; { echo ready; exec cat <&3; } & wait"]
+    with spawn(flags, argv, stdin=nslab.PIPE, stdout=nslab.PIPE, text=True) as child:
+        assert child.stdin
+        assert child.stdout
+        assert child.stdout.readline() == "ready\n"
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+        try:
+            child.stdin.write("hello\n")
+            child.stdin.close()
+        except BrokenPipeError:
+            assert flags == "pid"
+        # Read to the end: then the second process is gone as well.
+        assert child.stdout.read() == echoed
+
+
+RESTART, POWER_OFF = 0x01234567, 0x4321FEDC
+
+
+def reboot(command: int, host: int) -> None:
+    """Runs as PID 1 of a namespace of its own, else does nothing."""
+    assert os.getpid() == 1
+    assert inode("pid") != host
+    checked(LIBC.reboot(ctypes.c_int(command)))
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize(("command", "number"), [(RESTART, signal.SIGHUP), (POWER_OFF, signal.SIGINT)])
+def test_pid_23_a_reboot_ends_pid_1_with_a_signal(command: int, number: int) -> None:
+    # Always with a user namespace: its root has no power over the machine.
+    argv = interpreter(reboot, command, inode("pid"))
+    assert nslab.run("user pid", argv, map_root_user=True).returncode == -number
+
+
+FSOPEN, FSCONFIG, FSMOUNT = 430, 431, 432
+FSCONFIG_SET_FD, FSCONFIG_CMD_CREATE = 5, 6
+
+
+def call(number: int, *args: int | bytes | None) -> int:
+    """Make a system call that libc may not have."""
+    longs = [ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args]
+    return checked(LIBC.syscall(ctypes.c_long(number), *longs))
+
+
+def test_pid_25_a_proc_for_the_childs_namespace_made_outside(request: pytest.FixtureRequest) -> None:
+    def closed_later(fd: int) -> int:
+        request.addfinalizer(lambda: os.close(fd))
+        return fd
+
+    with spawn("pid", ["sh", "-c", "cat & echo ready; wait"], stdin=nslab.PIPE, stdout=nslab.PIPE) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        namespace = closed_later(child.namespaces["pid"].open())
+        context = closed_later(call(FSOPEN, b"proc", 0))
+        try:
+            call(FSCONFIG, context, FSCONFIG_SET_FD, b"pidns", None, namespace)
+        except OSError as error:
+            pytest.skip(f"no pidns option of proc (Linux 6.18): fsconfig(FSCONFIG_SET_FD, pidns) fails with {error}")
+        call(FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
+        mounted = closed_later(call(FSMOUNT, context, 0, 0))
+        assert Path(f"/proc/self/fd/{mounted}/1/comm").read_text() == "sh\n"
+        seen = {entry for entry in os.listdir(mounted) if entry.isdigit()}
+    assert seen == {"1"}
