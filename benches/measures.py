@@ -136,6 +136,8 @@ def spawn_bars(findings: Findings, flags: str, payload: Path, lives: dict[str, l
     if flags == "all":
         measure = f"÷ run([unshare, …]), {SHOWN[payload]}"
         findings.bars.append(ratio_bar(measure, flags, 0.50, lives, "nslab", "unshare", noise))
+        if floor := ratio(lives, BASELINE, "unshare"):
+            findings.note(f"{measure}: the C baseline has {floor:.3f}; the kernel's share is in both.")
 
 
 def memory(findings: Findings, effort: Effort) -> None:

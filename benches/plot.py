@@ -108,7 +108,9 @@ def draw_times(axes: Axes, findings: Findings) -> None:
     rows = [row for row in findings.rows if (row.measure, row.payload) == ("spawn", "/bin/true")]
     flags = list(dict.fromkeys(row.flags for row in rows))
     axes.set_title("spawn + wait: median and p90, ms")
-    for contender, colour in COLOURS.items():
+    for place, (contender, colour) in enumerate(COLOURS.items()):
+        # A little below each other, or those who are equally fast would hide each other.
+        offset = 0.1 * (place - len(COLOURS) / 2)
         chosen = [row for row in rows if row.contender == contender]
         if not chosen:
             continue
@@ -116,7 +118,7 @@ def draw_times(axes: Axes, findings: Findings) -> None:
         tails = [max(row.whole.p90 - row.whole.median, 0) / 1000 for row in chosen]
         axes.errorbar(
             medians,
-            [flags.index(row.flags) for row in chosen],
+            [flags.index(row.flags) + offset for row in chosen],
             xerr=[[0.0] * len(tails), tails],
             fmt="o" if contender != "C baseline" else "|",
             markersize=7 if contender != "C baseline" else 15,

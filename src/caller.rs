@@ -10,13 +10,13 @@ use nix::unistd;
 use crate::idmap::Available;
 use crate::inspect;
 use crate::options::Options;
-use crate::sys;
+use crate::sys::{self, CStrArray};
 
 const CAP_SETGID: u64 = 1 << 6;
 const CAP_SETUID: u64 = 1 << 7;
 
 /// What a plan must know about who makes it. Only what the options need is looked up.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Caller {
     /// The effective user id.
     pub euid: u32,
@@ -41,7 +41,7 @@ pub struct Caller {
     /// Whether this kernel opens namespaces by pidfd.
     pub pidfds_show_namespaces: bool,
     /// The environment: what the program inherits, and where `PATH` is.
-    pub environment: Vec<CString>,
+    pub environment: CStrArray,
 }
 
 impl Caller {
@@ -50,7 +50,7 @@ impl Caller {
     pub fn for_options(options: &Options) -> Self {
         let mut caller = Self { pidfds_show_namespaces: inspect::pidfds_show_namespaces(), ..Self::default() };
         if options.env.is_none() {
-            caller.environment = sys::environment();
+            caller.environment = CStrArray::environment();
         }
         if options.monotonic.is_some() || options.boottime.is_some() {
             caller.clocks = initial_clocks();

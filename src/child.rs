@@ -160,7 +160,7 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
 fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
     let _ = sys::dup2(run.helper_stderr, 2);
     sys::set_signal_mask(run.mask);
-    if let (Some(program), Some(exec)) = (argv.strings().first(), run.plan.exec()) {
+    if let (Some(program), Some(exec)) = (argv.iter().next(), run.plan.exec()) {
         sys::execve(program, argv, &exec.envp);
     }
     127
@@ -215,8 +215,7 @@ impl Run<'_> {
             let flags = (self.base_flags() & !own_memory) | vfork | libc::CLONE_FILES as u64;
             (self.clone_args(flags, 0, INTERMEDIATE_STACK), intermediate)
         } else {
-            let flags =
-                self.base_flags() | vfork | libc::CLONE_PIDFD as u64 | u64::from(self.plan.clone_flags().bits());
+            let flags = self.child_flags(self.plan.clone_flags()) | vfork;
             (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), child)
         }
     }
@@ -241,7 +240,8 @@ impl Run<'_> {
             let value = pid.unsigned_abs() / 10u32.pow(9 - u32::try_from(place).unwrap_or(0)) % 10;
             digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
         }
-        Ok(())
+        // What it opens from here on must not stay open in the caller, should it be killed.
+        sys::unshare(libc::CLONE_FILES.cast_unsigned())
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what

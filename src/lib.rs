@@ -59,3 +59,4 @@ pub use plan::{Plan, Side};
 pub use process::{Exit, Process};
 pub use spawn::{Spawned, spawn};
 pub use step::Step;
+pub use twin::{c_source, unshare_command};

@@ -399,9 +399,9 @@ fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
         steps.push(Step::PassFds(o.pass_fds.clone()));
     }
     steps.push(Step::SignalMask);
-    let envp = o.env.take().unwrap_or_else(|| caller.environment.clone());
+    let envp = o.env.take().map_or_else(|| caller.environment.clone(), CStrArray::new);
     let candidates = candidates(&o.executable, &envp);
-    let (argv, envp) = (CStrArray::new(take(&mut o.argv)), CStrArray::new(envp));
+    let argv = CStrArray::new(take(&mut o.argv));
     steps.push(Step::Execve(Box::new(Exec { candidates, argv, envp })));
 }
 
@@ -420,7 +420,7 @@ fn gaps(keep: &[RawFd]) -> Vec<(u32, u32)> {
 }
 
 /// Where the program may be, as `os.get_exec_path` has it.
-fn candidates(executable: &CStr, envp: &[CString]) -> Vec<CString> {
+fn candidates(executable: &CStr, envp: &CStrArray) -> Vec<CString> {
     let name = executable.to_bytes();
     if name.contains(&b'/') {
         return vec![executable.to_owned()];

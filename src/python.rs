@@ -36,58 +36,59 @@ fn table() -> Vec<TableRow> {
     NAMESPACES.iter().map(row).collect()
 }
 
-/// Checks and orders a request; see `nslab.plan`.
+/// Checks and orders a request; see `nslab.plan`. What lies between `executable` and `options` is as `subprocess`
+/// prepares it for its own child.
 #[pyfunction]
-#[pyo3(signature = (flags, argv, executable, process, options))]
+#[expect(clippy::too_many_arguments, reason = "by position: a dict would cost more than everything else here")]
+#[pyo3(signature = (
+    flags, argv, executable, cwd, env, close_fds, pass_fds, restore_signals, start_new_session, process_group, umask,
+    uid, gid, gids, options, /
+))]
 fn plan(
     py: Python<'_>,
     flags: u32,
     argv: Vec<Text>,
     executable: Text,
-    process: &Bound<'_, PyDict>,
+    cwd: Option<Text>,
+    env: Option<&Bound<'_, PyAny>>,
+    close_fds: bool,
+    pass_fds: &Bound<'_, PyAny>,
+    restore_signals: bool,
+    start_new_session: bool,
+    process_group: i32,
+    umask: i32,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    gids: Option<Vec<u32>>,
     options: &Bound<'_, PyDict>,
 ) -> PyResult<PyPlan> {
-    let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
-    let argv = argv.into_iter().map(|text| text.0).collect();
-    let mut request = Options { flags, argv, executable: executable.0, ..Options::default() };
-    read_process(process, &mut request)?;
+    let mut request = Options {
+        flags: NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?,
+        argv: argv.into_iter().map(|text| text.0).collect(),
+        executable: executable.0,
+        cwd: cwd.map(|path| path.0),
+        env: env.map(read_env).transpose()?,
+        close_fds,
+        pass_fds: pass_fds.try_iter()?.map(|fd| fd?.extract()).collect::<PyResult<_>>()?,
+        restore_signals,
+        start_new_session,
+        process_group: (process_group >= 0).then_some(process_group),
+        umask: u32::try_from(umask).ok(),
+        user: uid,
+        group: gid,
+        extra_groups: gids,
+        ..Options::default()
+    };
     for (name, value) in options {
-        read_option(&name.extract::<String>()?, &value, &mut request)?;
+        read_option(name.extract()?, &value, &mut request)?;
     }
     let caller = Caller::for_options(&request);
     let plan = Plan::new(request, &caller).map_err(|error| raise(py, &error))?;
     Ok(PyPlan(Arc::new(plan)))
 }
 
-/// What `subprocess` has prepared for its own child.
-fn read_process(given: &Bound<'_, PyDict>, o: &mut Options) -> PyResult<()> {
-    for (name, value) in given {
-        if value.is_none() {
-            continue;
-        }
-        match name.extract::<&str>()? {
-            "cwd" => o.cwd = Some(value.extract::<Text>()?.0),
-            "env" => o.env = Some(read_env(&value)?),
-            "close_fds" => o.close_fds = value.is_truthy()?,
-            "pass_fds" => o.pass_fds = value.try_iter()?.map(|fd| fd?.extract()).collect::<PyResult<_>>()?,
-            "restore_signals" => o.restore_signals = value.is_truthy()?,
-            "start_new_session" => o.start_new_session = value.is_truthy()?,
-            "process_group" => o.process_group = value.extract().ok().filter(|group| *group >= 0),
-            "umask" => o.umask = u32::try_from(value.extract::<i32>()?).ok(),
-            "uid" => o.user = Some(value.extract()?),
-            "gid" => o.group = Some(value.extract()?),
-            "gids" => o.extra_groups = Some(value.extract()?),
-            other => return Err(PyTypeError::new_err(format!("unknown process option {other}"))),
-        }
-    }
-    Ok(())
-}
-
 /// The options of `nslab.spawn` that `subprocess` does not have.
 fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResult<()> {
-    if value.is_none() {
-        return Ok(());
-    }
     match name {
         "hostname" => o.hostname = Some(bytes(value)?),
         "domainname" => o.domainname = Some(bytes(value)?),
@@ -131,7 +132,13 @@ fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(bytes.as_bytes().to_vec());
     }
-    if value.is_instance_of::<PyString>() {
+    if let Ok(text) = value.cast::<PyString>() {
+        // Every file system encoding has ASCII; for the rest ask Python which it is.
+        if let Ok(ascii) = text.to_str()
+            && ascii.is_ascii()
+        {
+            return Ok(ascii.as_bytes().to_vec());
+        }
         use std::os::unix::ffi::OsStringExt;
         return Ok(value.extract::<std::ffi::OsString>()?.into_vec());
     }

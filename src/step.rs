@@ -340,9 +340,9 @@ impl fmt::Display for Step {
             }
             Self::SignalMask => write!(f, "sigprocmask(SIG_SETMASK, caller's)"),
             Self::Execve(exec) => {
-                let argv = exec.argv.strings().iter().map(|arg| format!("{arg:?}"));
+                let argv = exec.argv.iter().map(|arg| format!("{arg:?}"));
                 let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
-                write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.strings().len())
+                write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
             }
             Self::Chdir(path) => write!(f, "chdir({path:?})"),
             Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {

@@ -12,6 +12,7 @@ use std::arch::asm;
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
 use nix::errno::Errno;
@@ -210,29 +211,43 @@ pub fn exit(status: i32) -> ! {
 // ---------------------------------------------------------------------------------- child-safe: nothing but arguments
 
 /// Strings and the null-terminated array of pointers to them that `execve` wants.
+#[derive(Clone)]
 pub struct CStrArray {
-    strings: Vec<CString>,
+    /// All strings, each with its NUL: one allocation, however large the environment is.
+    _text: Arc<[u8]>,
     pointers: Vec<*const c_char>,
 }
 
-// SAFETY: the pointers go into `strings`, which never changes.
+// SAFETY: the pointers go into `_text`, which never changes, or to a slot that outlives the array.
 unsafe impl Send for CStrArray {}
 // SAFETY: as above.
 unsafe impl Sync for CStrArray {}
 
-impl Clone for CStrArray {
-    fn clone(&self) -> Self {
-        Self::new(self.strings.clone())
+impl Default for CStrArray {
+    fn default() -> Self {
+        Self::new(std::iter::empty::<&CStr>())
     }
 }
 
 impl CStrArray {
-    /// Takes the strings and points at them.
-    #[must_use]
-    pub fn new(strings: Vec<CString>) -> Self {
-        let mut pointers: Vec<_> = strings.iter().map(|s| s.as_ptr()).collect();
+    /// Copies the strings and points at the copies.
+    pub fn new<S: AsRef<CStr>>(strings: impl IntoIterator<Item = S>) -> Self {
+        let (mut text, mut ends) = (Vec::with_capacity(4096), Vec::with_capacity(64));
+        for string in strings {
+            text.extend_from_slice(string.as_ref().to_bytes_with_nul());
+            ends.push(text.len());
+        }
+        let text: Arc<[u8]> = text.into();
+        let starts = std::iter::once(0).chain(ends.iter().copied()).take(ends.len());
+        let mut pointers: Vec<_> = starts.map(|start| text[start..].as_ptr().cast()).collect();
         pointers.push(ptr::null());
-        Self { strings, pointers }
+        Self { _text: text, pointers }
+    }
+
+    /// A copy of this process's environment, `NAME=value` each.
+    #[must_use]
+    pub fn environment() -> Self {
+        Self::new(environment())
     }
 
     /// The same, but the string at `index` is one that will be written later.
@@ -244,9 +259,16 @@ impl CStrArray {
     }
 
     /// The strings.
+    pub fn iter(&self) -> impl Iterator<Item = &CStr> {
+        let pointers = self.pointers.iter().take_while(|pointer| !pointer.is_null());
+        // SAFETY: each points at a string with its NUL, see `new` and `with_slot`.
+        pointers.map(|pointer| unsafe { CStr::from_ptr(*pointer) })
+    }
+
+    /// Copies of the strings.
     #[must_use]
-    pub fn strings(&self) -> &[CString] {
-        &self.strings
+    pub fn strings(&self) -> Vec<CString> {
+        self.iter().map(CStr::to_owned).collect()
     }
 }
 
@@ -623,23 +645,21 @@ pub fn effective_capabilities() -> u64 {
     u64::from(data[0][0]) | u64::from(data[1][0]) << 32
 }
 
-/// A deep copy of the process's environment, `NAME=value` each.
-#[must_use]
-pub fn environment() -> Vec<CString> {
+/// The environment. Who changes it meanwhile without Python's lock breaks getenv(3) everywhere else too.
+fn environment() -> impl Iterator<Item = &'static CStr> {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
-    let mut copies = Vec::new();
-    // SAFETY: `environ` is null or a null-terminated array of strings. Who changes it meanwhile without Python's lock
-    // breaks getenv(3) everywhere else too.
-    unsafe {
-        let mut next = environ;
-        while !next.is_null() && !(*next).is_null() {
-            copies.push(CStr::from_ptr(*next).to_owned());
+    // SAFETY: `environ` is null or a null-terminated array of strings.
+    let mut next = unsafe { environ };
+    std::iter::from_fn(move || {
+        // SAFETY: as above; the end has not been passed.
+        unsafe {
+            let string = next.as_ref().filter(|string| !string.is_null())?;
             next = next.add(1);
+            Some(CStr::from_ptr(*string))
         }
-    }
-    copies
+    })
 }
 
 /// Anonymous memory with guard pages; unmapped when dropped.

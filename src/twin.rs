@@ -2,6 +2,7 @@
 //! what one of them cannot express it says in a comment.
 
 mod c;
+mod c_parts;
 mod unshare;
 
 use std::ffi::CString;
@@ -12,7 +13,7 @@ use crate::inspect;
 use crate::namespace::{NamespaceSet, NamespaceType};
 use crate::options::{Join, JoinSource};
 use crate::step::{Exec, join_text};
-use crate::sys;
+use crate::sys::{self, CStrArray};
 
 pub use c::c_source;
 pub use unshare::unshare_command;
@@ -35,7 +36,8 @@ fn joined(joins: &[Join]) -> Vec<Joined> {
 fn entries(join: &Join) -> Vec<Joined> {
     let text = || join_text(join);
     let rows = join.types.rows().map(|(_, row)| row);
-    let known: Vec<_> = rows.map(|row| Joined { text: text(), file: path(&join.source, row).map(|path| (row, path)) }).collect();
+    let known: Vec<_> =
+        rows.map(|row| Joined { text: text(), file: path(&join.source, row).map(|path| (row, path)) }).collect();
     if known.is_empty() { vec![Joined { text: text(), file: None }] } else { known }
 }
 
@@ -57,12 +59,17 @@ fn path(source: &JoinSource, row: &NamespaceType) -> Option<Vec<u8>> {
 }
 
 /// The environment, where it is not the one that everything started from here inherits.
-fn own_environment(exec: &Exec) -> Option<&[CString]> {
+fn own_environment(exec: &Exec) -> Option<Vec<CString>> {
     let environment = exec.envp.strings();
-    (environment != sys::environment()).then_some(environment)
+    (environment != CStrArray::environment().strings()).then_some(environment)
 }
 
 /// Text for a comment: on one line, whatever is in it.
 fn one_line(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// As both languages write bytes that are no text.
+fn octal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect::<Vec<_>>().concat()
 }

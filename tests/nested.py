@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import pickle
+import shlex
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -28,12 +29,9 @@ def inside(flags: Any, function: Callable[..., T], *args: Any, **options: Any) -
     """
     bits, options = conftest.with_user(flags, options)
 
-    def call(arguments: list[str], fd: int) -> tuple[int, str]:
-        fds = (fd, *options.pop("pass_fds", ()))
-        argv = [sys.executable, __file__, *arguments]
-        done = nslab.run(
-            bits, argv, pass_fds=fds, stdout=nslab.PIPE, stderr=nslab.STDOUT, text=True, **options
-        )
+    def call(argv: list[str], fd: int) -> tuple[int, str]:
+        options["pass_fds"] = [fd, *options.get("pass_fds", ())]
+        done = nslab.run(bits, argv, stdout=nslab.PIPE, stderr=nslab.STDOUT, text=True, **options)
         return done.returncode, done.stdout
 
     return _call(call, function, args)
@@ -44,18 +42,23 @@ def as_nobody(function: Callable[..., T], *args: Any) -> T:
     if not conftest.ROOT:
         return function(*args)
 
-    def call(arguments: list[str], fd: int) -> tuple[int, str]:
-        done = conftest.as_ordinary_user(f"$PYTHON {__file__} {' '.join(arguments)}", pass_fds=[fd])
+    def call(argv: list[str], fd: int) -> tuple[int, str]:
+        done = conftest.as_ordinary_user(shlex.join(argv), pass_fds=[fd])
         return done.returncode, done.stdout
 
     return _call(call, function, args)
+
+
+def interpreter(function: Callable[..., object], *args: Any) -> list[str]:
+    """Return the command that calls it in a fresh Python, for a child that the test talks to."""
+    return [sys.executable, __file__, pickle.dumps((function, args)).hex()]
 
 
 def _call(call: Callable[[list[str], int], tuple[int, str]], function: Callable[..., T], args: tuple[Any, ...]) -> T:
     read, write = os.pipe()
     with os.fdopen(read, "rb") as results:
         try:
-            returncode, output = call([pickle.dumps((function, args)).hex(), str(write)], write)
+            returncode, output = call([*interpreter(function, *args), str(write)], write)
         finally:
             os.close(write)
         print(output, end="")
@@ -66,10 +69,13 @@ def _call(call: Callable[[list[str], int], tuple[int, str]], function: Callable[
     return value  # type: ignore[no-any-return]
 
 
-def _main(pickled: str, fd: str) -> None:
-    # What a function starts must not hold the pipe open.
-    os.set_inheritable(int(fd), False)
+def _main(pickled: str, fd: str | None = None) -> None:
     function, args = pickle.loads(bytes.fromhex(pickled))
+    if fd is None:
+        function(*args)
+        return
+    # What the function starts must not hold the pipe open.
+    os.set_inheritable(int(fd), False)
     try:
         outcome = True, function(*args)
     except Exception as error:
@@ -93,7 +99,7 @@ _DESCEND = """
 import sys, nslab
 flags, level = sys.argv[2], int(sys.argv[3])
 try:
-    argv = [sys.executable, "-c", *sys.argv[1:3], str(level + 1)]
+    argv = [sys.executable, "-c", sys.argv[1], *sys.argv[1:3], str(level + 1)]
     sys.exit(nslab.run(flags, argv, map_root_user="user" in flags).returncode)
 except nslab.SpawnError as error:
     print(level, error.step, error.errno, flush=True)

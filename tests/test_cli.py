@@ -57,6 +57,7 @@ def usage_error(*words: str) -> str:
         (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM),
         (["sh", "-c", "kill -KILL $$"], 128 + signal.SIGKILL),
         (["--wd", "/nonexistent", "true"], 125),
+        (["--join", "/proc/self/ns/nothing", "true"], 125),
         (["/etc/passwd"], 126),
         (["/"], 126),
         (["no-such-program"], 127),
@@ -102,10 +103,10 @@ def test_no_switch_is_no_namespace() -> None:
 @pytest.mark.unprivileged
 def test_all_options_together() -> None:
     words = ["--all", "-r", "--mount-proc", "--hostname", "lab", "--domainname", "home", "--loopback"]
-    words += ["--monotonic", "60", "--boottime", "-1.5", "--propagation", "slave", "--wd", "/", "--kill-child=TERM"]
+    words += ["--monotonic", "60", "--boottime", "-1.5", "--propagation", "slave", "--wd", "/", "--kill-child"]
     script = "echo $$ $(uname -n) $(cat /proc/sys/kernel/domainname) $(id -u) $PWD; cat /proc/self/timens_offsets"
     pid, *rest = output("run", *words, "sh", "-c", script).split()
-    assert (pid, rest) == ("1", "lab home 0 / monotonic 60 0 boottime -2 500000000".split())
+    assert (pid, rest) == ("1", ["lab", "home", "0", "/", "monotonic", "60", "0", "boottime", "-2", "500000000"])
 
 
 @pytest.mark.unprivileged
@@ -126,7 +127,7 @@ def test_a_value_that_may_be_left_out_does_not_take_the_program() -> None:
 @pytest.mark.unprivileged
 def test_the_programs_own_options_are_its_own() -> None:
     assert output("run", "echo", "-u", "--uts", "--", "--json") == "-u --uts -- --json"
-    assert output("run", "--", "echo", "--help") == "--help"
+    assert output("run", "--", "printf", "%s", "-h") == "-h"
 
 
 @pytest.mark.unprivileged
@@ -148,7 +149,7 @@ def test_a_map_implies_the_user_namespace_and_a_proc_the_mount_namespace() -> No
 def test_ranges_of_ids() -> None:
     words = ["--map-users", "0:100000:1000", "--map-users", "5000:200000:1", "--map-groups=0:100000:1000"]
     uid_map = output("run", *words, "--setuid", "0", "--setgid", "0", "cat", "/proc/self/uid_map").split()
-    assert uid_map == "0 100000 1000 5000 200000 1".split()
+    assert uid_map == ["0", "100000", "1000", "5000", "200000", "1"]
 
 
 @pytest.mark.unprivileged
@@ -285,7 +286,9 @@ def test_plan_as_json() -> None:
 def test_plan_as_unshare_and_as_c() -> None:
     plan = nslab.plan("uts", ["true"])
     assert output("plan", "--unshare", "-u", "true") == plan.unshare_command()
+    assert "unshare --uts" in plan.unshare_command()
     assert output("plan", "--c", "-u", "true") == plan.c_source().rstrip("\n")
+    assert "CLONE_NEWUTS" in plan.c_source()
 
 
 # ------------------------------------------------------------------------------------------------------------- doctor
@@ -332,6 +335,13 @@ def test_help_and_version() -> None:
 def test_a_reader_that_goes_away() -> None:
     status, said = sh(0, f"{{ {' '.join(COMMAND)} plan --all -r true; echo $? >&2; }} | true")
     assert (status, said) in [(0, "141"), (0, "0")]  # 0 where all was written before the reader went
+
+
+@pytest.mark.unprivileged
+def test_output_that_cannot_be_written() -> None:
+    status, said = sh(0, f"{' '.join(COMMAND)} tour pid > /dev/full")
+    assert (status, said) == (1, "nslab: [Errno 28] No space left on device")
+    assert sh(0, f"{' '.join(COMMAND)} tour pid >&-") == (0, "")
 
 
 @pytest.mark.unprivileged

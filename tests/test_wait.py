@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 import seccomp
@@ -244,10 +245,14 @@ def test_a_wait_returns_also_where_the_status_is_lost() -> None:
     assert child.wait() is not None
 
 
-WAYS = {
+def by_asyncio(child: nslab.Process) -> int:
+    return asyncio.run(child.wait_async())
+
+
+WAYS: dict[str, Callable[[nslab.Process], int | None]] = {
     "wait": nslab.Process.wait,
-    "poll": nslab.Process.poll,
-    "wait_async": lambda child: asyncio.run(child.wait_async()),
+    "poll": lambda child: child.poll() if readable(child) else None,
+    "wait_async": by_asyncio,
 }
 
 

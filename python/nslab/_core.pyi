@@ -32,13 +32,27 @@ class Child:
     def pidfd(self) -> int:
         """The pidfd, open as long as this object."""
     @property
-    def plan(self) -> Plan:
-        """What was run."""
-    @property
-    def timeline(self) -> list[tuple[str, int, int]]:
-        """``(name, start, duration)`` of each step in nanoseconds of ``CLOCK_MONOTONIC``."""
-    @property
-    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+    def plan(
+    flags: int,
+    argv: list[Any],
+    executable: Any,
+    cwd: Any,
+    env: Any,
+    close_fds: bool,
+    pass_fds: Any,
+    restore_signals: bool,
+    start_new_session: bool,
+    process_group: int,
+    umask: int,
+    uid: int | None,
+    gid: int | None,
+    gids: list[int] | None,
+    options: dict[str, Any],
+    /,
+) -> Plan:
+    """Checks and orders a request; see `nslab.plan`."""
+
+def namespaces(self) -> list[tuple[str, int, int, int | None]]:
         """``(type, device, inode, id)`` of each namespace of the program."""
     @property
     def rusage(self) -> tuple[Any, ...] | None:

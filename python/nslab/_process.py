@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import subprocess
 import sys
@@ -65,11 +66,18 @@ OPTIONS: dict[str, Callable[[Any], Any]] = {
 # CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
 _CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
 _ARGUMENTS = _CODE.co_varnames[1 : _CODE.co_argcount]
-# Those of them that are about the process, not about its streams.
-_ABOUT_PROCESS = (
-    *("cwd", "env", "close_fds", "pass_fds", "restore_signals", "umask"),
-    *("start_new_session", "process_group", "uid", "gid", "gids"),
+
+
+def _pick(*names: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+    return operator.itemgetter(*map(_ARGUMENTS.index, names))
+
+
+_program = _pick("args", "executable", "shell", "preexec_fn")
+_process = _pick(
+    *("cwd", "env", "close_fds", "pass_fds", "restore_signals", "start_new_session"),
+    *("process_group", "umask", "uid", "gid", "gids"),
 )
+_streams = _pick("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
 class Process(PopenBase):
@@ -85,55 +93,44 @@ class Process(PopenBase):
 
     _child: _core.Child | None = None
     _plan: _core.Plan | None = None
-    # False while no caller can reach the process: an exception that comes then ends it.
-    _kept = False
 
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
-        self._start(args, positional, flags, options)
-        self._kept = True
-
-    def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
         self._flags = parse_flags(flags)
         self._options = {}
-        for name, convert in OPTIONS.items():
-            value = options.pop(name, None)
+        for name in OPTIONS.keys() & options.keys() if options else ():
+            value = options.pop(name)
             if value is not None and value is not False:
-                self._options[name] = convert(value)
+                self._options[name] = OPTIONS[name](value)
         super().__init__(args, *positional, **options)
 
     def _execute_child(self, *arguments: Any) -> None:
-        given = dict(zip(_ARGUMENTS, arguments, strict=True))
-        self._check_arguments(given)
-        argv, executable = _command(given["args"], given["executable"], given["shell"])
-        cwd = given["cwd"]
-        sys.audit("subprocess.Popen", executable, argv, cwd, given["env"])
-        if self._plan is None:
-            process = {name: given[name] for name in _ABOUT_PROCESS}
-            self._plan = _core.plan(self._flags, argv, executable, process, self._options)
-        self._run(given, executable)
-
-    def _check_arguments(self, given: Mapping[str, Any]) -> None:
-        if given["preexec_fn"] is not None:
+        args, executable, shell, preexec_fn = _program(arguments)
+        if preexec_fn is not None:
             raise ValueError(
                 "preexec_fn is refused: Python must not run between clone and exec. Use cwd, umask, user, group, "
                 "start_new_session, process_group, or let the program do it"
             )
+        argv, executable = _command(args, executable, shell)
+        process = _process(arguments)
+        sys.audit("subprocess.Popen", executable, argv, process[0], process[1])
+        if self._plan is None:
+            self._plan = _core.plan(self._flags, argv, executable, *process, self._options)
+        self._run(self._plan, executable, process[0], *_streams(arguments))
 
-    def _run(self, given: Mapping[str, Any], executable: Any) -> None:
-        assert self._plan is not None
+    def _run(self, plan: _core.Plan, executable: Any, cwd: Any, *streams: int) -> None:
+        stdin, _, _, stdout, _, stderr = streams
         try:
-            self._child = self._plan.spawn(given["p2cread"], given["c2pwrite"], given["errwrite"])
+            self._child = plan.spawn(stdin, stdout, stderr)
         except SpawnError as error:
             if error.step == "execve":
                 error.filename = executable
             elif error.step == "chdir":
-                error.filename = given["cwd"]
+                error.filename = cwd
             raise
         self._child.claim()
         self.pid = self._child.pid
         self._child_created = True
-        pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
-        self._close_pipe_fds(*map(given.__getitem__, pipes))  # type: ignore[attr-defined]
+        self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
     def _get_handles(self, *streams: Any) -> Any:
         try:
@@ -203,11 +200,6 @@ class Process(PopenBase):
         self.poll()
         if self.returncode is None and self._child is not None:
             self._child.send_signal(sig)
-
-    def __del__(self, *args: Any, **kwargs: Any) -> None:
-        if self._child is not None and not self._kept and self.returncode is None:
-            self._child.end()
-        super().__del__(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------- what it knows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 
 from ._process import Process
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import datetime
     import os
     from collections.abc import Collection, Iterable, Mapping, Sequence
-    from typing import IO, Any, Literal
+    from typing import IO, Any, Literal, TypeVar
 
     from ._namespace import Flags
     from ._plan import Plan
@@ -21,8 +22,23 @@ if TYPE_CHECKING:
     Stream = int | IO[Any] | None
     IdMap = Iterable[tuple[int, int, int]] | Literal["auto", "subids", "all"]
     Offset = int | float | datetime.timedelta
+    Function = TypeVar("Function")
 
 
+def _forwarded(declared: Function) -> Function:
+    """Give the declared signature to a function that passes on only what it was given: most calls name few options."""
+
+    @functools.wraps(declared)  # type: ignore[arg-type]
+    def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
+        process = _Unreachable(argv, flags=flags, **options)
+        # Only now, with no call left in which a signal handler could raise before the caller has it.
+        process.__class__ = Process
+        return process
+
+    return spawn  # type: ignore[return-value]
+
+
+@_forwarded
 def spawn(
     flags: Flags,
     argv: Argv,
@@ -90,8 +106,7 @@ def spawn(
     >>> nslab.spawn("uts", ["sh", "-c", "test $(uname -n) = lab"], hostname="lab").wait()
     0
     """
-    options = dict(locals())
-    return Process(options.pop("argv"), flags=options.pop("flags"), **options)
+    raise NotImplementedError
 
 
 def run(
@@ -159,14 +174,17 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
 
 
 class _Unreachable(Process):
-    """A process that only `run` knows: it ends with the last reference, wherever an exception comes."""
+    """A process that nobody outside this module knows yet: it ends with the last reference, whatever exception came."""
 
-    def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
-        self._start(args, positional, flags, options)
+    def __del__(self, *args: Any) -> None:
+        if self._child is not None and self.returncode is None:
+            self._child.end()
+            self.returncode = self._child.poll()
+        super().__del__(*args)
 
 
 class _DryRun(Process):
     """Everything `Process` does with its arguments, up to the clone."""
 
-    def _run(self, given: Mapping[str, Any], executable: Any) -> None:
+    def _run(self, *_: Any) -> None:
         pass

@@ -4,7 +4,7 @@ use std::ffi::CString;
 
 use nix::sys::signal::Signal;
 
-use super::{joined, one_line, own_environment};
+use super::{joined, octal, one_line, own_environment};
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
 use crate::options::Join;
@@ -12,6 +12,7 @@ use crate::plan::Plan;
 use crate::step::{Exec, MapFile, Step, Whose};
 
 /// The same experiment for a shell: comments, then one command.
+#[must_use]
 pub fn unshare_command(plan: &Plan) -> String {
     let mut line = Line::default();
     line.namespaces(plan);
@@ -101,16 +102,26 @@ impl Line {
             Step::Setgid(gid) => self.setpriv.push(format!("--regid={gid}")),
             Step::Setuid(uid) => self.setpriv.push(format!("--reuid={uid}")),
             Step::ParentDeathSignal(signal) => self.kill_child(*signal),
-            Step::CloseFds(_) => self.comment(
-                "close_fds: the program gets what this shell has open; usually there is nothing above 2",
-            ),
-            Step::PassFds(fds) => self.comment(format!("pass_fds={fds:?}: open them on this line, as in {}<FILE", fds[0])),
+            Step::CloseFds(_) => {
+                self.comment("close_fds: the program gets what this shell has open; usually there is nothing above 2");
+            }
+            Step::PassFds(fds) => {
+                self.comment(format!("pass_fds={fds:?}: open them on this line, as in {}<FILE", fds[0]));
+            }
             Step::Execve(exec) => self.execve(plan, exec),
-            // `namespaces` has said these, or unshare(1) does them by itself.
-            Step::Clone(_) | Step::Unshare(_) | Step::Propagation(..) | Step::MakePrivate(_) => {}
-            // How nslab goes about it, without effect on the program.
-            Step::OpenNs(_) | Step::ClearHandlers | Step::AwaitMaps | Step::UnshareFiles => {}
-            Step::Stdio | Step::NoteNamespaces(..) | Step::SignalMask => {}
+            // `namespaces` has said the first four, or unshare(1) does them by itself; the others are how nslab goes
+            // about it, without effect on the program.
+            Step::Clone(_)
+            | Step::Unshare(_)
+            | Step::Propagation(..)
+            | Step::MakePrivate(_)
+            | Step::OpenNs(_)
+            | Step::ClearHandlers
+            | Step::AwaitMaps
+            | Step::UnshareFiles
+            | Step::Stdio
+            | Step::NoteNamespaces(..)
+            | Step::SignalMask => {}
         }
     }
 
@@ -118,7 +129,9 @@ impl Line {
         for joined in joined(joins) {
             match joined.file {
                 Some((row, path)) => {
-                    self.comment(format!("join: {} is {}", String::from_utf8_lossy(&path), joined.text));
+                    if joined.text.as_bytes() != path {
+                        self.comment(format!("join: {} is {}", String::from_utf8_lossy(&path), joined.text));
+                    }
                     self.nsenter.push(format!("{}={}", row.unshare, quote(&path)));
                 }
                 None => self.comment(format!("join: left out {}, for which there is no file", joined.text)),
@@ -146,7 +159,8 @@ impl Line {
         let own = whose == Whose::Own || (one_id && (file == MapFile::Users || words.len() > 3 || denied));
         let (first, others) = words.split_at(if own { 3 } else { 0 });
         self.switches.extend(first.chunks_exact(3).map(|range| format!("--map-{kind}={}", range[0])));
-        let several = others.chunks_exact(3).map(|range| format!("--map-{kind}s={},{},{}", range[1], range[0], range[2]));
+        let several =
+            others.chunks_exact(3).map(|range| format!("--map-{kind}s={},{},{}", range[1], range[0], range[2]));
         self.switches.extend(several);
         if !others.is_empty() {
             self.comment(format!(
@@ -249,20 +263,15 @@ impl Line {
 }
 
 /// A word as any POSIX shell reads it back, whatever its bytes.
-fn quote(word: &[u8]) -> String {
+pub(super) fn quote(word: &[u8]) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(byte);
     if !word.is_empty() && word.iter().all(is_plain) {
         return String::from_utf8_lossy(word).into_owned();
     }
-    let mut quoted = String::new();
-    for chunk in word.utf8_chunks() {
-        if !chunk.valid().is_empty() || word.is_empty() {
-            quoted += &format!("'{}'", chunk.valid().replace('\'', r"'\''"));
-        }
-        if !chunk.invalid().is_empty() {
-            let octal: String = chunk.invalid().iter().map(|byte| format!("\\{byte:03o}")).collect();
-            quoted += &format!("\"$(printf '{octal}')\"");
-        }
-    }
+    let single =
+        |text: &str| if text.is_empty() { String::new() } else { format!("'{}'", text.replace('\'', r"'\''")) };
+    let print =
+        |bytes: &[u8]| if bytes.is_empty() { String::new() } else { format!("\"$(printf '{}')\"", octal(bytes)) };
+    let quoted: String = word.utf8_chunks().flat_map(|chunk| [single(chunk.valid()), print(chunk.invalid())]).collect();
     if quoted.is_empty() { "''".to_owned() } else { quoted }
 }

@@ -8,6 +8,7 @@ The tests are those of the interpreter that runs this. Here is how they are star
 from __future__ import annotations
 
 import os
+import resource
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +28,10 @@ def main() -> None:
         sys.exit(f"{sys.executable} has no nslab")
     path = [HERE / "children", Path(nslab.origin).parent.parent]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
-    # Outside the virtual environment, where some tests would skip themselves; with the warnings of regrtest.
+    # Some tests skip themselves where the limit is higher, and others in a virtual environment.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     python = sys._base_executable
+    # The warnings are those of regrtest.
     os.execve(python, [python, "-bb", "-W", "default", str(HERE / "suite.py"), *sys.argv[1:]], env)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import nslab
 
 from . import switches
+from .foreground import Foreground, failure_status
 
 DESCRIPTION = "Run programs in new Linux namespaces, and see what that does."
 
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises `SystemExit` for a usage error (2) and for ``--help``.
 
-    >>> main(["run", "--uts", "--hostname", "lab", "sh", "-c", "test $(uname -n) = lab"])
+    >>> main(["run", "--user", "--map-root-user", "--uts", "--hostname", "lab", "sh", "-c", "test $(uname -n) = lab"])
     0
     """
     words = sys.argv[1:] if argv is None else argv
@@ -35,11 +36,19 @@ def main(argv: list[str] | None = None) -> int:
     verb: Callable[[argparse.Namespace, list[str]], int] = given.verb
     try:
         status = verb(given, program)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has gone, as in `nslab tour | head`; Python would say so when it flushes at exit.
+        print(end="", flush=True)
+    except nslab.SpawnError as error:
+        print(f"nslab: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return failure_status(error)
+    except OSError as error:
+        # The output: a reader that has gone, as in `nslab tour | head`, or a full disk. Python would write at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        if isinstance(error, BrokenPipeError):
+            return 128 + signal.SIGPIPE
+        print(f"nslab: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return status
@@ -105,17 +114,8 @@ def _planned(given: argparse.Namespace, program: list[str]) -> tuple[nslab.Plan,
 
 
 def _run(given: argparse.Namespace, program: list[str]) -> int:
-    from .foreground import Foreground, failure_status
-
     plan, request = _planned(given, program)
-    foreground = Foreground(plan, is_init={"pid", "all"} & set(request.flags) != set())
-    try:
-        return foreground.run(given.timeout)
-    except nslab.SpawnError as error:
-        print(f"nslab: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return failure_status(error)
+    return Foreground(plan, is_init={"pid", "all"} & set(request.flags) != set()).run(given.timeout)
 
 
 def _plan(given: argparse.Namespace, program: list[str]) -> int:

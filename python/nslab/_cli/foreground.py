@@ -24,26 +24,36 @@ class Foreground:
         self._is_init = is_init
         self._process: nslab.Process | None = None
         self._ignored = 0
+        self._terminated = False
 
     def run(self, timeout: float | None = None) -> int:
         """Return the exit status that a shell would report: the program's, or 128 and the number of its signal.
 
         ``timeout`` is in seconds; then the program is killed, and the status is 124. Raises `nslab.SpawnError`.
         """
-        for number, handler in (
-            (signal.SIGINT, self._on_interrupt),
-            (signal.SIGQUIT, self._on_quit),
-            (signal.SIGTERM, self._on_terminate),
-        ):
-            # Ignored by choice, as with nohup(1): then it stays so, for the program too.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, handler)
-        self._process = self._plan.spawn()
+        handlers = {
+            signal.SIGINT: self._on_interrupt,
+            signal.SIGQUIT: self._on_quit,
+            signal.SIGTERM: self._on_terminate,
+        }
+        # Ignored by choice, as with nohup(1): then it stays so, for the program too.
+        taken = [number for number in handlers if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, handlers[number]) for number in taken}
         try:
-            status = self._process.wait(timeout)
+            return self._wait(self._plan.spawn(), timeout)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _wait(self, process: nslab.Process, timeout: float | None) -> int:
+        self._process = process
+        if self._terminated:  # before there was anybody to pass it on to
+            process.terminate()
+        try:
+            status = process.wait(timeout)
         except nslab.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            process.kill()
+            process.wait()
             print(f"nslab: timed out after {timeout} seconds", file=sys.stderr)
             return TIMED_OUT
         return status if status >= 0 else 128 - status
@@ -69,9 +79,10 @@ class Foreground:
     def _on_quit(self, _number: int, _frame: FrameType | None) -> None:
         """Outlive it: the program decides."""
 
-    def _on_terminate(self, number: int, _frame: FrameType | None) -> None:
+    def _on_terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._terminated = True
         if self._process is not None:
-            self._process.send_signal(number)
+            self._process.terminate()
 
 
 def failure_status(error: nslab.SpawnError) -> int:

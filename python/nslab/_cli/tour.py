@@ -78,12 +78,12 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     experiment = outcome.experiment
     yield f"{paint(experiment.name, 'bold')}  {paint(experiment.title, 'bold')}"
     yield ""
-    yield from textwrap.wrap(experiment.shows, width() - 2, initial_indent="  ", subsequent_indent="  ")
+    yield from textwrap.wrap(experiment.shows, min(width(), 100) - 2, initial_indent="  ", subsequent_indent="  ")
     yield ""
     for made in outcome.made:
         yield from _made(made)
     for note in outcome.left_out:
-        yield f"  {paint(f'left out, as it takes root: {note}', 'dim')}"
+        yield f"  {paint(f'left out, as only root may do it: {note}', 'dim')}"
         yield ""
     if outcome.holds:
         yield from _wrapped("true", experiment.claim, "green")

@@ -34,6 +34,7 @@ _CAP_SYS_ADMIN = 21
 def run(experiment: Experiment) -> Outcome:
     """Make an experiment and judge it; what the kernel refuses is a false verdict, not an exception.
 
+    >>> from nslab.experiments import EXPERIMENTS
     >>> run(EXPERIMENTS["pid"]).holds
     True
     """
@@ -44,8 +45,8 @@ def run(experiment: Experiment) -> Outcome:
     left_out = tuple(trial for trial in experiment.trials if trial.needs_ids and not has_ids())
     trials = [trial for trial in experiment.trials if trial not in left_out]
     made = tuple(one for trial in trials for one in _make(trial, experiment.name))
-    reasons = [reason for one in made for reason in one.failed]
-    return Outcome(experiment, made, tuple(reasons), tuple(trial.note for trial in left_out))
+    failed = dict.fromkeys(reason for one in made for reason in one.failed)
+    return Outcome(experiment, made, tuple(failed), tuple(trial.note for trial in left_out))
 
 
 def _make(trial: Trial, name: str) -> list[Made]:
@@ -53,7 +54,7 @@ def _make(trial: Trial, name: str) -> list[Made]:
     try:
         return observe(trial, name)
     except OSError as error:
-        return [Made(trial.call(), trial.note, (), (str(error), *getattr(error, "__notes__", ())))]
+        return [Made(trial.call(), trial.note, (), ("; ".join([str(error), *getattr(error, "__notes__", ())]),))]
 
 
 def _permitted(trial: Trial) -> Trial:

@@ -1,0 +1,80 @@
+# The only list of commands; CI runs these and nothing else. `make` prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough; another one: make PYTHON=python3.13 …
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell command -v $(python) >/dev/null && $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
+RUST := Cargo.toml Cargo.lock $(wildcard src/*.rs src/*/*.rs)
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/built $(VENV)/experiments ## Every experiment of the tour, on this kernel
+	$(BIN)/nslab tour
+
+test: $(VENV)/built $(VENV)/tested ## All tests: Rust, Python as root and as an ordinary user
+	cargo test --quiet --no-default-features
+	$(BIN)/python -m pytest
+
+conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
+	$(BIN)/python tests/conformance/run.py
+
+lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
+	cargo fmt --check
+	cargo clippy --quiet --all-targets -- -D warnings
+	cargo clippy --quiet --all-targets --no-default-features -- -D warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest nslab._core
+
+bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: table and plot in target/bench
+	$(BIN)/python benches/bench.py
+
+wheel: $(VENV)/dev ## A wheel in dist
+	$(BIN)/maturin build --release --out dist
+
+clean: ## Everything that make made
+	rm -rf $(VENV) target dist python/nslab/*.so
+
+# Stamps: what is done once is not done again.
+$(VENV)/pip:
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed (apt-get install python3 python3-venv)' >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || ./packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	touch $@
+
+$(VENV)/build: $(VENV)/pip
+	@command -v cargo >/dev/null || { echo 'Rust is needed: https://rustup.rs' >&2; exit 1; }
+	@command -v cc >/dev/null || ./packages gcc libc6-dev
+	$(BIN)/python -m pip install --quiet 'maturin>=1.9.4,<2'
+	touch $@
+
+$(VENV)/dev: pyproject.toml $(VENV)/build
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+$(VENV)/bench: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group bench
+	./packages bubblewrap
+	touch $@
+
+$(VENV)/built: $(RUST) pyproject.toml $(VENV)/build
+	$(BIN)/maturin develop --quiet --release
+	touch $@
+
+# The programs that the experiments call.
+$(VENV)/experiments: $(VENV)/build packages
+	./packages hostname iproute2 mount procps util-linux
+	touch $@
+
+$(VENV)/tested: $(VENV)/experiments $(VENV)/dev
+	./packages uidmap strace
+	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
+	touch $@
+
+.PHONY: help demo test conformance lint bench wheel clean
