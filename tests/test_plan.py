@@ -36,6 +36,7 @@ cut -d' ' -f4- /proc/self/mountinfo
 exit 7
 """
 
+TEXT: dict[str, Any] = {"stdout": nslab.PIPE, "stderr": nslab.STDOUT, "errors": "surrogateescape"}
 UNPRIVILEGED = pytest.mark.unprivileged
 
 
@@ -49,7 +50,7 @@ def observed(run: Callable[[], subprocess.CompletedProcess[str]]) -> str:
 
 
 def quietly(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, **options)
+    return subprocess.run(argv, timeout=60, **TEXT, **options)
 
 
 def compiled(plan: nslab.Plan, directory: Path) -> str:
@@ -230,7 +231,7 @@ def test_plan_unshare_command(flags: Any, options: dict[str, Any]) -> None:
     flags, options = with_user(flags, options)
     argv = ["sh", "-c", OBSERVE]
     plan = nslab.plan(flags, argv, **options)
-    ours = observed(lambda: nslab.run(flags, argv, stdout=nslab.PIPE, stderr=nslab.STDOUT, text=True, **options))
+    ours = observed(lambda: nslab.run(flags, argv, **TEXT, **options))
     assert observed(lambda: quietly(["sh", "-c", plan.unshare_command()])) == ours, plan.unshare_command()
 
 
@@ -239,5 +240,5 @@ def test_plan_c_source(flags: Any, options: dict[str, Any], tmp_path: Path) -> N
     flags, options = with_user(flags, options)
     argv = ["sh", "-c", OBSERVE]
     program = compiled(nslab.plan(flags, argv, **options), tmp_path)
-    ours = observed(lambda: nslab.run(flags, argv, stdout=nslab.PIPE, stderr=nslab.STDOUT, text=True, **options))
+    ours = observed(lambda: nslab.run(flags, argv, **TEXT, **options))
     assert observed(lambda: quietly([program])) == ours

@@ -32,7 +32,29 @@ class Child:
     def pidfd(self) -> int:
         """The pidfd, open as long as this object."""
     @property
-    def plan(
+    def plan(self) -> Plan:
+        """What was run."""
+    @property
+    def timeline(self) -> list[tuple[str, int, int]]:
+        """``(name, start, duration)`` of each step in nanoseconds of ``CLOCK_MONOTONIC``."""
+    @property
+    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+        """``(type, device, inode, id)`` of each namespace of the program."""
+    @property
+    def rusage(self) -> tuple[Any, ...] | None:
+        """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+    def claim(self) -> None:
+        """From now on the caller looks after it."""
+    def poll(self) -> int | None:
+        """The return code if it has ended, else None."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Sleeps until it ends; None when the timeout (in seconds) is over first."""
+    def send_signal(self, signal: int) -> None:
+        """Sends a signal to this process and no other."""
+    def end(self) -> None:
+        """SIGKILL, and reaps it."""
+
+def plan(
     flags: int,
     argv: list[Any],
     executable: Any,
@@ -50,25 +72,6 @@ class Child:
     options: dict[str, Any],
     /,
 ) -> Plan:
-    """Checks and orders a request; see `nslab.plan`."""
-
-def namespaces(self) -> list[tuple[str, int, int, int | None]]:
-        """``(type, device, inode, id)`` of each namespace of the program."""
-    @property
-    def rusage(self) -> tuple[Any, ...] | None:
-        """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
-    def claim(self) -> None:
-        """From now on the caller looks after it."""
-    def poll(self) -> int | None:
-        """The return code if it has ended, else None."""
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Sleeps until it ends; None when the timeout (in seconds) is over first."""
-    def send_signal(self, signal: int) -> None:
-        """Sends a signal to this process and no other."""
-    def end(self) -> None:
-        """SIGKILL, and reaps it."""
-
-def plan(flags: int, argv: list[Any], executable: Any, process: dict[str, Any], options: dict[str, Any]) -> Plan:
     """Checks and orders a request; see `nslab.plan`."""
 
 def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]:

@@ -23,9 +23,14 @@ class Result(unittest.TestResult):
 
     def __init__(self) -> None:
         super().__init__()
+        self.started: set[str] = set()
         self._before = belongings()
         self._unraisable: list[str] = []
         sys.unraisablehook = lambda event: self._unraisable.append(f"{event.exc_value!r} in {event.object!r}")
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self.started.add(test.id())
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
