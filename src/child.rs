@@ -326,18 +326,20 @@ impl Run<'_> {
 
     pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
         for (index, row) in types.rows() {
-            let opened = if by_pidfd {
-                sys::pidfd_namespace(self.report.pidfd.load(Acquire), row.pidfd_request)
-            } else {
-                sys::openat(self.proc, OWN_FILES[index], libc::O_RDONLY)
-            };
-            let Ok(file) = opened else { continue };
-            if let Ok((id, inode)) = sys::namespace_numbers(file) {
+            let noted = if by_pidfd { self.own_namespace(row.pidfd_request) } else { Err(Errno::ENOTTY) };
+            let by_path = |_| sys::namespace_numbers(libc::AT_FDCWD, OWN_FILES[index]);
+            if let Ok((id, inode)) = noted.or_else(by_path) {
                 self.report.namespaces[index][0].store(id, Relaxed);
                 self.report.namespaces[index][1].store(inode, Relaxed);
             }
-            sys::close(file);
         }
+    }
+
+    fn own_namespace(&self, request: u8) -> sys::Result<(u64, u64)> {
+        let file = sys::pidfd_namespace(self.report.pidfd.load(Acquire), request)?;
+        let numbers = sys::namespace_numbers(file, c"");
+        sys::close(file);
+        numbers
     }
 
     /// The signal follows the thread that cloned; if that is gone already, the signal would never come.

@@ -166,12 +166,7 @@ impl Plan {
 
     /// Whether any step opens files below `/proc`.
     pub(crate) fn needs_proc(&self) -> bool {
-        let needs = |step: &Step| {
-            matches!(
-                step,
-                Step::WriteMap(..) | Step::TimensOffsets(_) | Step::NoteNamespaces(_, false) | Step::MapHelper(..)
-            )
-        };
+        let needs = |step: &Step| matches!(step, Step::WriteMap(..) | Step::TimensOffsets(_) | Step::MapHelper(..));
         self.steps.iter().any(|(_, step)| needs(step))
     }
 }

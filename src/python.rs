@@ -36,31 +36,31 @@ fn table() -> Vec<TableRow> {
     NAMESPACES.iter().map(row).collect()
 }
 
-/// Checks and orders a request; see `nslab.plan`. What lies between `executable` and `options` is as `subprocess`
-/// prepares it for its own child.
+/// Checks and orders a request; see `nslab.plan`. What follows `options` is as `subprocess` prepares it for its
+/// own child.
 #[pyfunction]
 #[expect(clippy::too_many_arguments, reason = "by position: a dict would cost more than everything else here")]
 #[pyo3(signature = (
-    flags, argv, executable, cwd, env, close_fds, pass_fds, restore_signals, start_new_session, process_group, umask,
-    uid, gid, gids, options, /
+    flags, argv, executable, options, cwd, env, close_fds, pass_fds, restore_signals, start_new_session, process_group,
+    umask, uid, gid, gids, /
 ))]
 fn plan(
     py: Python<'_>,
     flags: u32,
     argv: Vec<Text>,
     executable: Text,
+    options: &Bound<'_, PyDict>,
     cwd: Option<Text>,
     env: Option<&Bound<'_, PyAny>>,
-    close_fds: bool,
+    close_fds: &Bound<'_, PyAny>,
     pass_fds: &Bound<'_, PyAny>,
-    restore_signals: bool,
-    start_new_session: bool,
+    restore_signals: &Bound<'_, PyAny>,
+    start_new_session: &Bound<'_, PyAny>,
     process_group: i32,
     umask: i32,
     uid: Option<u32>,
     gid: Option<u32>,
-    gids: Option<Vec<u32>>,
-    options: &Bound<'_, PyDict>,
+    gids: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyPlan> {
     let mut request = Options {
         flags: NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?,
@@ -68,15 +68,15 @@ fn plan(
         executable: executable.0,
         cwd: cwd.map(|path| path.0),
         env: env.map(read_env).transpose()?,
-        close_fds,
-        pass_fds: pass_fds.try_iter()?.map(|fd| fd?.extract()).collect::<PyResult<_>>()?,
-        restore_signals,
-        start_new_session,
+        close_fds: close_fds.is_truthy()?,
+        pass_fds: pass_fds.try_iter()?.map(|fd| read_fd(&fd?)).collect::<PyResult<_>>()?,
+        restore_signals: restore_signals.is_truthy()?,
+        start_new_session: start_new_session.is_truthy()?,
         process_group: (process_group >= 0).then_some(process_group),
         umask: u32::try_from(umask).ok(),
         user: uid,
         group: gid,
-        extra_groups: gids,
+        extra_groups: gids.map(read_groups).transpose()?,
         ..Options::default()
     };
     for (name, value) in options {
@@ -85,6 +85,16 @@ fn plan(
     let caller = Caller::for_options(&request);
     let plan = Plan::new(request, &caller).map_err(|error| raise(py, &error))?;
     Ok(PyPlan(Arc::new(plan)))
+}
+
+/// Out of range is a ValueError, as `subprocess` has it.
+fn read_groups(gids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    gids.extract().map_err(|_| PyValueError::new_err("invalid group id"))
+}
+
+fn read_fd(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let bad = |_| PyValueError::new_err(format!("pass_fds must be open descriptors, not {fd:?}"));
+    fd.extract::<i64>()?.try_into().map_err(bad)
 }
 
 /// The options of `nslab.spawn` that `subprocess` does not have.

@@ -370,14 +370,14 @@ fn list_with<T: fmt::Display>(separator: &str, items: impl IntoIterator<Item = T
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(separator)
 }
 
-/// The file of each type in `/proc`, relative to it, that names what the program will have.
+/// The file of each type that names what the program will have.
 pub(crate) static OWN_FILES: [&CStr; NAMESPACES.len()] = [
-    c"self/ns/cgroup",
-    c"self/ns/ipc",
-    c"self/ns/mnt",
-    c"self/ns/net",
-    c"self/ns/pid",
-    c"self/ns/time_for_children",
-    c"self/ns/user",
-    c"self/ns/uts",
+    c"/proc/self/ns/cgroup",
+    c"/proc/self/ns/ipc",
+    c"/proc/self/ns/mnt",
+    c"/proc/self/ns/net",
+    c"/proc/self/ns/pid",
+    c"/proc/self/ns/time_for_children",
+    c"/proc/self/ns/user",
+    c"/proc/self/ns/uts",
 ];

@@ -504,17 +504,21 @@ pub fn pidfd_namespace(pidfd: RawFd, request: u8) -> Result<RawFd> {
     fd(call!(libc::SYS_ioctl, pidfd, 0xff00 | u32::from(request), 0))
 }
 
-/// `(64-bit number, inode)` of an open namespace: `name_to_handle_at(2)` answers with both (Linux 6.18). Before that
-/// there are no numbers, and `fstat(2)` will do.
-pub fn namespace_numbers(raw: RawFd) -> Result<(u64, u64)> {
+/// `(64-bit number, inode)` of a namespace file, open (an empty path) or not: `name_to_handle_at(2)` answers with both
+/// (Linux 6.18). Before that there are no numbers, and `newfstatat(2)` will do.
+pub fn namespace_numbers(dir: RawFd, path: &CStr) -> Result<(u64, u64)> {
     let mut handle = NamespaceHandle { bytes: 16, kind: 0, id: 0, ns_type: 0, inode: 0 };
     let mut mount = 0u64;
-    let empty = c"".as_ptr();
-    let known = call!(libc::SYS_name_to_handle_at, raw, empty, &raw mut handle, &raw mut mount, libc::AT_EMPTY_PATH);
+    let empty = if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    let follow = empty | libc::AT_SYMLINK_FOLLOW;
+    let known = call!(libc::SYS_name_to_handle_at, dir, path.as_ptr(), &raw mut handle, &raw mut mount, follow);
     if known.is_ok() && handle.kind == FILEID_NSFS {
         return Ok((handle.id, u64::from(handle.inode)));
     }
-    identity(raw).map(|(_, inode)| (namespace_id(raw).unwrap_or(0), inode))
+    // SAFETY: all-zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_newfstatat, dir, path.as_ptr(), &raw mut stat, empty)?;
+    Ok((0, stat.st_ino))
 }
 
 /// `struct file_handle` around `struct nsfs_file_handle`.

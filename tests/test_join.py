@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_joi_01_a_file_that_is_no_namespace(
     finally:
         if isinstance(join, int):
             os.close(join)
+
+
+def test_joi_01_a_fifo_is_no_namespace(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    inside(0, _join_fifo, str(tmp_path / "fifo"))
+
+
+def _join_fifo(path: str) -> None:
+    # Who waits for a writer is ended by this.
+    signal.alarm(10)
+    error = refusal(0, {"join": path})
+    assert (error.step, error.errno) == ("setns", errno.EINVAL)
 
 
 def test_joi_01_without_privilege() -> None:

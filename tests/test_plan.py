@@ -40,12 +40,13 @@ TEXT: dict[str, Any] = {"stdout": nslab.PIPE, "stderr": nslab.STDOUT, "errors": 
 UNPRIVILEGED = pytest.mark.unprivileged
 
 
-def observed(run: Callable[[], subprocess.CompletedProcess[str]]) -> str:
-    """Return what the program saw, without the numbers that differ from one namespace to the next."""
-    done = run()
+def observed(done: subprocess.CompletedProcess[str], joined: nslab.Process | None = None) -> str:
+    """Return what the program saw, without the numbers that differ from one run to the next."""
     assert done.returncode == 7, done.stdout
-    own = {f"{entry}:[{os.stat(f'/proc/self/ns/{entry}').st_ino}]" for entry in os.listdir("/proc/self/ns")}
-    text = re.sub(r"\w+:\[\d+\]", lambda match: match[0] if match[0] in own else "new", done.stdout)
+    known = {os.readlink(entry.path) for entry in os.scandir("/proc/self/ns")}
+    if joined:
+        known |= {os.readlink(entry.path) for entry in os.scandir(f"/proc/{joined.pid}/ns")}
+    text = re.sub(r"\w+:\[\d+\]", lambda match: match[0] if match[0] in known else "new", done.stdout)
     return re.sub(r"\b(shared|master|propagate_from):\d+", r"\1", text)
 
 
@@ -226,19 +227,79 @@ def cases(*tables: dict[str, Any]) -> list[Any]:
     ]
 
 
+def by_shell(plan: nslab.Plan, _: Path) -> list[str]:
+    """Return the command that runs the plan by unshare(1)."""
+    *lines, command = plan.unshare_command().split("\n", plan.unshare_command().count("\n# ") + 1)
+    return ["sh", "-c", "\n".join([*lines, f"exec {command}"])]
+
+
+def by_c(plan: nslab.Plan, directory: Path) -> list[str]:
+    """Return the command that runs the plan by its C program."""
+    return [compiled(plan, directory)]
+
+
+TWINS = pytest.mark.parametrize("twin", [by_shell, by_c])
+Twin = Callable[[nslab.Plan, Path], list[str]]
+
+
 @pytest.mark.parametrize(("flags", "options"), cases(BOTH, ROOTS))
-def test_plan_unshare_command(flags: Any, options: dict[str, Any]) -> None:
+@TWINS
+def test_plan_twins_do_the_same(twin: Twin, flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
     flags, options = with_user(flags, options)
     argv = ["sh", "-c", OBSERVE]
-    plan = nslab.plan(flags, argv, **options)
-    ours = observed(lambda: nslab.run(flags, argv, **TEXT, **options))
-    assert observed(lambda: quietly(["sh", "-c", plan.unshare_command()])) == ours, plan.unshare_command()
+    command = twin(nslab.plan(flags, argv, **options), tmp_path)
+    assert observed(quietly(command)) == observed(nslab.run(flags, argv, **TEXT, **options)), command
 
 
-@pytest.mark.parametrize(("flags", "options"), cases(BOTH, ROOTS, C_ONLY))
-def test_plan_c_source(flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
-    flags, options = with_user(flags, options)
+@pytest.mark.parametrize(("flags", "options"), cases(C_ONLY))
+def test_plan_c_source_does_the_same(flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    test_plan_twins_do_the_same(by_c, flags, options, tmp_path)
+
+
+def test_plan_unshare_command_with_subordinate_ids(tmp_path: Path) -> None:
+    if not shutil.which("newuidmap"):
+        pytest.skip("newuidmap(1) is not installed")
+    ranges = [(1, 100_000, 10)]
+    options: dict[str, Any] = {"map_root_user": True, "map_users": ranges, "map_groups": ranges}
     argv = ["sh", "-c", OBSERVE]
-    program = compiled(nslab.plan(flags, argv, **options), tmp_path)
-    ours = observed(lambda: nslab.run(flags, argv, **TEXT, **options))
-    assert observed(lambda: quietly([program])) == ours
+    owned = tmp_path / "subid"
+    owned.write_text("root:100000:65536\n")
+    line = nslab.plan("user", argv, **options).unshare_command()
+    bind = "mount --bind $0 /etc/subuid && mount --bind $0 /etc/subgid && umount -l /etc/subuid /etc/subgid"
+    bind = bind.rpartition(" && ")[0]
+    theirs = nslab.run("mnt", ["sh", "-c", f"{bind} && eval \"$1\"", str(owned), line], **TEXT)
+    ours = nslab.run("user", argv, **TEXT, **options)
+    maps = [[row for row in observed(done).splitlines() if row.startswith(("ids", " "))] for done in (theirs, ours)]
+    assert maps[0] == maps[1]
+
+
+# ------------------------------------------------------------------------------------------------------------ joining
+
+
+def join_a_process(other: nslab.Process) -> object:
+    return other
+
+
+def join_an_id(other: nslab.Process) -> object:
+    return other.namespaces["uts"], other.namespaces["user"]
+
+
+def join_paths(other: nslab.Process) -> object:
+    return f"/proc/{other.pid}/ns/uts", f"/proc/{other.pid}/ns/user"
+
+
+@UNPRIVILEGED
+@pytest.mark.parametrize("how", [join_a_process, join_an_id, join_paths])
+@pytest.mark.parametrize("flags", ["", "ipc", "user pid"])
+@TWINS
+def test_plan_twins_join(twin: Twin, flags: str, how: Callable[[nslab.Process], Any], tmp_path: Path) -> None:
+    argv = ["sh", "-c", OBSERVE]
+    made = "user uts net pid mnt time"
+    with spawn(made, ["sleep", "600"], map_root_user=True, hostname="joined", monotonic=9, mount_proc=True) as other:
+        plan = nslab.plan(flags, argv, join=how(other))
+        with plan.spawn(**TEXT) as process:
+            ours = subprocess.CompletedProcess(argv, process.wait(), process.stdout.read())
+        theirs = quietly(twin(plan, tmp_path))
+        other.kill()
+        assert "host joined" in theirs.stdout
+    assert observed(theirs) == observed(ours)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import locale
 import math
 import os
 import signal
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -71,3 +74,18 @@ def namespaces_to_join(value: Any) -> list[Any]:
         "join takes a Process, a NamespaceId or a mapping of them, a path, an object with fileno(), an open fd, "
         f"or a sequence of those, not {type(value).__name__}"
     )
+
+
+def say_encoding(options: dict[str, Any]) -> None:
+    """Fill in the default encoding of text streams with the warning of ``-X warn_default_encoding``.
+
+    `subprocess` would do it too, but blame the line of ours that calls it instead of the user's.
+    """
+    text = any(map(options.get, ("text", "universal_newlines", "errors")))
+    if not text or options.get("encoding") is not None:
+        return
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in {"nslab", "subprocess"}:
+        frame, level = frame.f_back, level + 1
+    warnings.warn("'encoding' argument not specified.", EncodingWarning, level)
+    options["encoding"] = "utf-8" if sys.flags.utf8_mode else locale.getencoding()

@@ -68,7 +68,7 @@ _CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
 _ARGUMENTS = _CODE.co_varnames[1 : _CODE.co_argcount]
 
 
-def _pick(*names: str) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+def _pick(*names: str) -> Callable[[tuple[Any, ...]], Any]:
     return operator.itemgetter(*map(_ARGUMENTS.index, names))
 
 
@@ -101,7 +101,16 @@ class Process(PopenBase):
             value = options.pop(name)
             if value is not None and value is not False:
                 self._options[name] = OPTIONS[name](value)
+        if sys.flags.warn_default_encoding:
+            from ._options import say_encoding
+
+            say_encoding(options)
         super().__init__(args, *positional, **options)
+
+    def __repr__(self) -> str:
+        # As `subprocess` prints a Popen, so that what was written for that reads the same.
+        text = f"<Popen: returncode: {self.returncode} args: {self.args!r}>"
+        return text if len(text) <= 80 else text[:76] + "...>"
 
     def _execute_child(self, *arguments: Any) -> None:
         args, executable, shell, preexec_fn = _program(arguments)
@@ -114,7 +123,7 @@ class Process(PopenBase):
         process = _process(arguments)
         sys.audit("subprocess.Popen", executable, argv, process[0], process[1])
         if self._plan is None:
-            self._plan = _core.plan(self._flags, argv, executable, *process, self._options)
+            self._plan = _core.plan(self._flags, argv, executable, self._options, *process)
         self._run(self._plan, executable, process[0], *_streams(arguments))
 
     def _run(self, plan: _core.Plan, executable: Any, cwd: Any, *streams: int) -> None:

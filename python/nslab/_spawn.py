@@ -30,7 +30,7 @@ def _forwarded(declared: Function) -> Function:
 
     @functools.wraps(declared)  # type: ignore[arg-type]
     def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
-        process = _Unreachable(argv, flags=flags, **options)
+        process: Process = _Unreachable(argv, flags=flags, **options)
         # Only now, with no call left in which a signal handler could raise before the caller has it.
         process.__class__ = Process
         return process

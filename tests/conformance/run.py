@@ -30,7 +30,7 @@ def main() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     # Some tests skip themselves where the limit is higher, and others in a virtual environment.
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    python = sys._base_executable
+    python = sys._base_executable  # type: ignore[attr-defined]
     # The warnings are those of regrtest.
     os.execve(python, [python, "-bb", "-W", "default", str(HERE / "suite.py"), *sys.argv[1:]], env)
 
