@@ -328,9 +328,10 @@ impl PyChild {
         usage.map(|usage| rusage_tuple(py, &usage)).transpose()
     }
 
-    /// From now on the caller looks after it.
-    fn claim(&self) {
+    /// From now on the caller looks after it; returns the pid.
+    fn claim(&self) -> i32 {
         self.claimed.store(true, Ordering::Relaxed);
+        self.pid()
     }
 
     /// The return code if it has ended, else None.

@@ -210,11 +210,13 @@ pub fn exit(status: i32) -> ! {
 
 // ---------------------------------------------------------------------------------- child-safe: nothing but arguments
 
-/// Strings and the null-terminated array of pointers to them that `execve` wants.
+/// Strings and the null-terminated array of pointers to them that `execve` wants; copies share them.
 #[derive(Clone)]
-pub struct CStrArray {
+pub struct CStrArray(Arc<Strings>);
+
+struct Strings {
     /// All strings, each with its NUL: one allocation, however large the environment is.
-    _text: Arc<[u8]>,
+    _text: Vec<u8>,
     pointers: Vec<*const c_char>,
 }
 
@@ -232,16 +234,19 @@ impl Default for CStrArray {
 impl CStrArray {
     /// Copies the strings and points at the copies.
     pub fn new<S: AsRef<CStr>>(strings: impl IntoIterator<Item = S>) -> Self {
-        let (mut text, mut ends) = (Vec::with_capacity(4096), Vec::with_capacity(64));
+        let (text, pointers) = Self::copied(strings);
+        Self(Arc::new(Strings { _text: text, pointers }))
+    }
+
+    fn copied<S: AsRef<CStr>>(strings: impl IntoIterator<Item = S>) -> (Vec<u8>, Vec<*const c_char>) {
+        let (mut text, mut starts) = (Vec::with_capacity(4096), Vec::with_capacity(64));
         for string in strings {
+            starts.push(text.len());
             text.extend_from_slice(string.as_ref().to_bytes_with_nul());
-            ends.push(text.len());
         }
-        let text: Arc<[u8]> = text.into();
-        let starts = std::iter::once(0).chain(ends.iter().copied()).take(ends.len());
-        let mut pointers: Vec<_> = starts.map(|start| text[start..].as_ptr().cast()).collect();
+        let mut pointers: Vec<*const c_char> = starts.into_iter().map(|start| text[start..].as_ptr().cast()).collect();
         pointers.push(ptr::null());
-        Self { _text: text, pointers }
+        (text, pointers)
     }
 
     /// A copy of this process's environment, `NAME=value` each.
@@ -250,17 +255,17 @@ impl CStrArray {
         Self::new(environment())
     }
 
-    /// The same, but the string at `index` is one that will be written later.
+    /// The same as `new`, but the string at `index` is one that will be written later.
     #[must_use]
     pub fn with_slot(strings: Vec<CString>, index: usize, slot: &[AtomicU8]) -> Self {
-        let mut array = Self::new(strings);
-        array.pointers[index] = slot.as_ptr().cast();
-        array
+        let (text, mut pointers) = Self::copied(strings);
+        pointers[index] = slot.as_ptr().cast();
+        Self(Arc::new(Strings { _text: text, pointers }))
     }
 
     /// The strings.
     pub fn iter(&self) -> impl Iterator<Item = &CStr> {
-        let pointers = self.pointers.iter().take_while(|pointer| !pointer.is_null());
+        let pointers = self.0.pointers.iter().take_while(|pointer| !pointer.is_null());
         // SAFETY: each points at a string with its NUL, see `new` and `with_slot`.
         pointers.map(|pointer| unsafe { CStr::from_ptr(*pointer) })
     }
@@ -274,7 +279,9 @@ impl CStrArray {
 
 /// `execve(2)`: returns only why it could not.
 pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
-    call!(libc::SYS_execve, path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()).err().unwrap_or(Errno::EIO)
+    call!(libc::SYS_execve, path.as_ptr(), argv.0.pointers.as_ptr(), envp.0.pointers.as_ptr())
+        .err()
+        .unwrap_or(Errno::EIO)
 }
 
 /// `openat(2)`, close-on-exec.

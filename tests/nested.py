@@ -40,7 +40,7 @@ def inside(flags: Any, function: Callable[..., T], *args: Any, **options: Any) -
 def as_nobody(function: Callable[..., T], *args: Any) -> T:
     """Call it as a user without any privilege, in the host's own namespaces but for the mounts."""
     if not conftest.ROOT:
-        return function(*args)
+        return inside(0, function, *args)
 
     def call(argv: list[str], fd: int) -> tuple[int, str]:
         done = conftest.as_ordinary_user(shlex.join(argv), pass_fds=[fd])

@@ -19,6 +19,7 @@ _NUMBERS = {
     "clone": (56, 220),
     "clone3": (435, 435),
     "close_range": (436, 436),
+    "dup3": (292, 24),
     "execve": (59, 221),
     "ioctl": (16, 29),
     "mount": (165, 40),

@@ -181,7 +181,7 @@ def test_joi_01_a_fifo_is_no_namespace(tmp_path: Path) -> None:
 
 def _join_fifo(path: str) -> None:
     # Who waits for a writer is ended by this.
-    signal.alarm(10)
+    signal.alarm(3)
     error = refusal(0, {"join": path})
     assert (error.step, error.errno) == ("setns", errno.EINVAL)
 

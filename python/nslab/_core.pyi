@@ -43,8 +43,8 @@ class Child:
     @property
     def rusage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
-    def claim(self) -> None:
-        """From now on the caller looks after it."""
+    def claim(self) -> int:
+        """From now on the caller looks after it; returns the pid."""
     def poll(self) -> int | None:
         """The return code if it has ended, else None."""
     def wait(self, timeout: float | None = None) -> int | None:

@@ -95,17 +95,18 @@ class Process(PopenBase):
     _plan: _core.Plan | None = None
 
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
-        self._flags = parse_flags(flags)
-        self._options = {}
-        for name in OPTIONS.keys() & options.keys() if options else ():
-            value = options.pop(name)
-            if value is not None and value is not False:
-                self._options[name] = OPTIONS[name](value)
-        if sys.flags.warn_default_encoding:
-            from ._options import say_encoding
+        self._request = parse_flags(flags), _take_own(options) if options else options
+        if positional or options:
+            if sys.flags.warn_default_encoding:
+                from ._options import say_encoding
 
-            say_encoding(options)
-        super().__init__(args, *positional, **options)
+                say_encoding(options)
+            super().__init__(args, *positional, **options)
+        else:
+            # No streams to prepare: the attributes are those of the class, see below. After a program has run, every
+            # line of Python is cold and costs as much as a system call.
+            self.args = args
+            self._execute_child(args, *_PLAIN_ARGUMENTS)
 
     def __repr__(self) -> str:
         # As `subprocess` prints a Popen, so that what was written for that reads the same.
@@ -122,9 +123,11 @@ class Process(PopenBase):
         argv, executable = _command(args, executable, shell)
         process = _process(arguments)
         sys.audit("subprocess.Popen", executable, argv, process[0], process[1])
-        if self._plan is None:
-            self._plan = _core.plan(self._flags, argv, executable, self._options, *process)
-        self._run(self._plan, executable, process[0], *_streams(arguments))
+        plan = self._plan
+        if plan is None:
+            flags, options = self._request
+            plan = _core.plan(flags, argv, executable, options, *process)
+        self._run(plan, executable, process[0], *_streams(arguments))
 
     def _run(self, plan: _core.Plan, executable: Any, cwd: Any, *streams: int) -> None:
         stdin, _, _, stdout, _, stderr = streams
@@ -136,10 +139,10 @@ class Process(PopenBase):
             elif error.step == "chdir":
                 error.filename = cwd
             raise
-        self._child.claim()
-        self.pid = self._child.pid
+        self.pid = self._child.claim()
         self._child_created = True
-        self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
+        if streams != _NO_STREAMS:
+            self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
     def _get_handles(self, *streams: Any) -> Any:
         try:
@@ -259,6 +262,31 @@ class Process(PopenBase):
         if self._child is None:
             raise ValueError("the process was never started")
         return self._child
+
+
+class _Plain(PopenBase):
+    """Asks `subprocess` of this very Python what it does for a call with nothing but the program."""
+
+    def _execute_child(self, *arguments: Any) -> None:
+        self.arguments = arguments[1:]
+        self._closed_child_pipe_fds = True
+
+
+_plain = vars(_Plain("true"))
+_PLAIN_ARGUMENTS = _plain.pop("arguments")
+_NO_STREAMS = _streams(("true", *_PLAIN_ARGUMENTS))
+for _name, _value in _plain.items():
+    setattr(Process, _name, _value)
+
+
+def _take_own(options: dict[str, Any]) -> dict[str, Any]:
+    """Take the options of `nslab.spawn` out of those of `subprocess`, converted; off is as good as not given."""
+    own = {}
+    for name in OPTIONS.keys() & options.keys():
+        value = options.pop(name)
+        if value is not None and value is not False:
+            own[name] = OPTIONS[name](value)
+    return own
 
 
 def _resolve(ended: asyncio.Future[None]) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from typing import IO, Any, Literal, TypeVar
 
+    from . import _core
     from ._namespace import Flags
     from ._plan import Plan
 
@@ -169,8 +170,7 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
     from ._plan import Plan
 
     dry = _DryRun(argv, flags=flags, **options)
-    assert dry._plan is not None
-    return Plan(dry._plan, dry.args)
+    return Plan(dry.made, dry.args)
 
 
 class _Unreachable(Process):
@@ -186,5 +186,7 @@ class _Unreachable(Process):
 class _DryRun(Process):
     """Everything `Process` does with its arguments, up to the clone."""
 
-    def _run(self, *_: Any) -> None:
-        pass
+    made: _core.Plan
+
+    def _run(self, plan: _core.Plan, *_: Any) -> None:
+        self.made = plan

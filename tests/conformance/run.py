@@ -1,8 +1,9 @@
 """CPython's own tests of `subprocess`, with `nslab.Popen` in place of `subprocess.Popen`.
 
-    python tests/conformance/run.py [PART-OF-A-TEST-NAME…]
+    python tests/conformance/run.py [--check | PART-OF-A-TEST-NAME…]
 
-The tests are those of the interpreter that runs this. Here is how they are started; `suite.py` runs them.
+The tests are those of the interpreter that runs this; ``--check`` only looks whether it has them. Here is how they are
+started; `suite.py` runs them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ Debian and Ubuntu have them in the package libpython{major}.{minor}-testsuite; a
 def main() -> None:
     if find_spec("test") is None or find_spec("test.test_subprocess") is None:
         sys.exit(MISSING.format(python=sys.executable, major=sys.version_info[0], minor=sys.version_info[1]))
+    if sys.argv[1:] == ["--check"]:
+        return
     nslab = find_spec("nslab")
     if nslab is None or nslab.origin is None:
         sys.exit(f"{sys.executable} has no nslab")

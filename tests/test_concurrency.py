@@ -1,0 +1,244 @@
+"""Many threads, forked processes, interrupts: nobody waits for a spawn, and no child is lost."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any
+
+import pytest
+import seccomp
+from conftest import assert_no_child, sh
+from nested import inside
+
+import nslab
+
+# Flags, options, and what a shell prints then.
+MIX: list[tuple[str, dict[str, Any], str, str]] = [
+    ("", {}, "echo plain", "plain"),
+    ("uts", {"hostname": "{}"}, "uname -n", "{}"),
+    ("pid", {}, "echo $$", "1"),
+    ("user", {"map_root_user": True}, "id -u", "0"),
+    ("user uts", {"map_users": [(0, 0, 5)], "map_groups": [(0, 0, 5)], "hostname": "{}"}, "uname -n", "{}"),
+    ("mnt pid", {"mount_proc": True}, "read pid rest < /proc/self/stat; echo $pid", "1"),
+    ("ipc cgroup time", {"monotonic": 1000}, "awk '/mono/ {print $2}' /proc/self/timens_offsets", "1000"),
+    ("uts", {"join": "/proc/self/ns/ipc", "hostname": "{}", "kill_child": True}, "uname -n", "{}"),
+]
+
+
+def test_con_01_eight_threads_of_mixed_spawns() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        wrong = [found for batch in pool.map(_mixed, range(8)) for found in batch]
+    assert not wrong
+
+
+def _mixed(thread: int) -> list[str]:
+    wrong = []
+    for number in range(200):
+        flags, options, script, expected = MIX[(thread + number) % len(MIX)]
+        name = f"t{thread}n{number}"
+        options = {key: name if value == "{}" else value for key, value in options.items()}
+        if (found := sh(flags, script, **options)) != (0, expected.format(name)):
+            wrong.append(f"{flags} {options}: {found}")
+    return wrong
+
+
+def test_con_03_the_interpreter_goes_on_while_a_spawn_is_held() -> None:
+    inside(0, _held)
+
+
+def _held() -> None:
+    held = seccomp.Held("sethostname")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(nslab.run, "uts", ["uname", "-n"], hostname="lab", stdout=nslab.PIPE)
+        # Without the lock of the interpreter this thread would get no further than here.
+        held.wait()
+        assert nslab.run("uts", ["echo", "meanwhile"], stdout=nslab.PIPE).stdout == b"meanwhile\n"
+        assert not future.done()
+        held.let_go()
+        assert future.result().stdout == b"lab\n"
+
+
+def test_con_03_a_program_that_hangs_in_execve() -> None:
+    inside(0, _held_in_execve)
+
+
+def _held_in_execve() -> None:
+    held = seccomp.Held("execve")
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(nslab.spawn, "uts", ["true"])
+        held.wait()
+        assert not future.done()
+        held.let_go()
+        assert future.result().wait() == 0
+
+
+@pytest.mark.unprivileged
+def test_con_04_a_user_namespace_from_a_process_with_a_hundred_threads() -> None:
+    end = threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert sh("user uts pid", "id -u; uname -n; echo $$", map_root_user=True, hostname="lab") == (0, "0\nlab\n1")
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_con_06_spawns_in_forked_processes_while_threads_spawn() -> None:
+    inside(0, _forks)
+
+
+def _forks() -> None:
+    # A lock that a fork has copied in its locked state would hang for ever.
+    signal.alarm(60)
+    # Python 3.12 warns of what this is about.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    context, end = multiprocessing.get_context("fork"), threading.Event()
+
+    def work() -> None:
+        while not end.is_set():
+            assert nslab.spawn("uts", ["true"], kill_child=True).wait() == 0
+
+    with ThreadPoolExecutor(4) as pool:
+        workers = [pool.submit(work) for _ in range(4)]
+        for _ in range(20):
+            child = context.Process(target=_in_fork)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        end.set()
+        for worker in workers:
+            worker.result()
+    _in_fork()
+
+
+def _in_fork() -> None:
+    for options in ({"hostname": "lab"}, {"hostname": "lab", "kill_child": True}):
+        done = nslab.run("uts pid", ["uname", "-n"], stdout=nslab.PIPE, **options)
+        assert (done.returncode, done.stdout) == (0, b"lab\n")
+
+
+def test_con_08_a_subinterpreter_works_or_refuses_the_import() -> None:
+    inside(0, _subinterpreter)
+
+
+def _subinterpreter() -> None:
+    try:
+        import _interpreters as interpreters
+    except ImportError:
+        import _xxsubinterpreters as interpreters
+    code = """
+try:
+    import nslab
+except ImportError as error:
+    assert "interpreter" in str(error), error
+else:
+    assert nslab.spawn("uts", ["true"]).wait() == 0
+"""
+    failure = interpreters.run_string(interpreters.create(), code)
+    assert failure is None, failure
+
+
+def test_con_11_a_process_dropped_without_wait_is_reaped_later_as_in_subprocess() -> None:
+    inside(0, _dropped)
+
+
+def _dropped() -> None:
+    process = nslab.spawn("uts", ["true"])
+    pid = process.pid
+    with pytest.warns(ResourceWarning, match=f"subprocess {pid} is still running"):
+        del process
+        gc.collect()
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert nslab.spawn("uts", ["true"]).wait() == 0
+    assert_no_child()
+
+
+def test_con_11_a_running_process_that_is_dropped_runs_on() -> None:
+    inside(0, _dropped_alive)
+
+
+def _dropped_alive() -> None:
+    read, write = os.pipe()
+    process = nslab.spawn("uts", ["cat"], stdin=read)
+    pidfd = os.pidfd_open(process.pid)
+    with pytest.warns(ResourceWarning):
+        del process
+        gc.collect()
+    signal.pidfd_send_signal(pidfd, 0)
+    os.close(write)
+    assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+
+
+CALLS: dict[str, Callable[[], object]] = {
+    "spawn": lambda: nslab.spawn("uts", ["sleep", "60"], hostname="lab"),
+    "spawn with pipes": lambda: nslab.spawn("user", ["cat"], stdin=-1, stdout=-1, stderr=-1, map_root_user=True),
+    "spawn with kill_child": lambda: nslab.spawn("pid", ["sleep", "60"], kill_child=True),
+    "Popen": lambda: nslab.Popen(["sleep", "60"], flags="uts"),
+    "Plan.spawn": lambda: nslab.plan("uts", ["sleep", "60"]).spawn(),
+    "run": lambda: nslab.run("uts", ["true"], capture_output=True, input=b"x"),
+    "run with timeout": lambda: nslab.run("uts", ["cat"], stdin=_forever(), timeout=0.005),
+}
+
+
+def _forever() -> int:
+    # The read end of a pipe that is never closed.
+    return os.pipe()[0]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_at_any_call_in_it_leaves_no_child(call: str) -> None:
+    inside(0, _interrupted_at_each, call)
+
+
+def _interrupted_at_each(call: str) -> None:
+    moment = 0
+    while _interrupted_at(CALLS[call], moment):
+        gc.collect()
+        assert_no_child()
+        moment += 1
+    assert moment > 20
+
+
+def _interrupted_at(call: Callable[[], object], moment: int) -> bool:
+    """Raise KeyboardInterrupt where Python looks for signals: at the start and the end of a call; count them."""
+    left = moment
+    where = None
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal left, where
+        code = frame.f_code
+        # Who has been given the result looks after it; what a destructor raises is printed and forgotten.
+        if code.co_name in ("_interrupted_at", "<lambda>", "__del__"):
+            return
+        left -= 1
+        if left < 0:
+            sys.setprofile(None)
+            where = f"{event} in {code.co_qualname if sys.version_info >= (3, 11) else code.co_name}"
+            raise KeyboardInterrupt(where)
+
+    sys.setprofile(profile)
+    try:
+        made = call()
+    except KeyboardInterrupt:
+        return True
+    except subprocess.TimeoutExpired:
+        made = None
+    finally:
+        sys.setprofile(None)
+    if isinstance(made, nslab.Process):
+        made.kill()
+        made.communicate()
+    return False
