@@ -119,11 +119,17 @@ pub fn pidfds_show_namespaces() -> bool {
 }
 
 /// Which namespaces a descriptor to join stands for: a namespace file for its own, a pidfd for those in which the
-/// process differs from what a child of the caller would get.
+/// process differs from what a child of the caller would get; `None` if that is none at all. What is neither, or the
+/// pidfd of a process that has ended, is left to setns(2) to refuse.
 #[must_use]
-pub fn types_of_fd(fd: RawFd) -> NamespaceSet {
-    let file = sys::namespace_type(fd).ok().and_then(NamespaceSet::from_bits);
-    file.unwrap_or_else(|| pid_of_pidfd(fd).map(differing).unwrap_or_default())
+pub fn types_of_fd(fd: RawFd) -> Option<NamespaceSet> {
+    if let Some(types) = sys::namespace_type(fd).ok().and_then(NamespaceSet::from_bits) {
+        return Some(types);
+    }
+    match pid_of_pidfd(fd) {
+        Some(pid) if pid > 0 => Some(differing(pid)).filter(|types| !types.is_empty()),
+        _ => Some(NamespaceSet::EMPTY),
+    }
 }
 
 fn differing(pid: i32) -> NamespaceSet {
@@ -138,7 +144,8 @@ fn differing(pid: i32) -> NamespaceSet {
 ///
 /// What open(2) says.
 pub fn open_path(path: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
-    sys::open_high(path, libc::O_RDONLY)
+    // Whatever it is: opening it must neither wait for anybody (a fifo) nor make it our terminal.
+    sys::open_high(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY)
 }
 
 fn open_entry(process: &str, name: &str) -> Result<OwnedFd, Errno> {

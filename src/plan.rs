@@ -64,6 +64,12 @@ impl Plan {
         let flags = options.flags;
         let maps = maps(&options, caller)?;
         let joined = options.join.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types));
+        if joined.contains(NamespaceSet::PID) && flags.contains(NamespaceSet::PID) {
+            return Err(Error::invalid(
+                "join enters a pid namespace, and the kernel makes no new one before a child has been born there \
+                 (leave \"pid\" out of the flags, or let a program that joins make it)",
+            ));
+        }
         let join_first = !flags.is_empty() || joined.contains(NamespaceSet::PID) || joined.contains(NamespaceSet::TIME);
         let intermediate = maps.outside || (join_first && !options.join.is_empty());
 

@@ -118,7 +118,9 @@ fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResul
         "loopback" => o.loopback = value.is_truthy()?,
         "monotonic" => o.monotonic = Some(read_offset(value)?),
         "boottime" => o.boottime = Some(read_offset(value)?),
-        "join" => o.join = value.try_iter()?.map(|item| read_join(&item?)).collect::<PyResult<_>>()?,
+        "join" => {
+            o.join = value.try_iter()?.filter_map(|item| read_join(&item.ok()?).transpose()).collect::<PyResult<_>>()?
+        }
         "kill_child" => o.kill_child = Some(value.extract()?),
         other => return Err(PyTypeError::new_err(format!("unknown option {other}"))),
     }
@@ -206,21 +208,21 @@ fn read_offset(value: &Bound<'_, PyAny>) -> PyResult<ClockOffset> {
     Ok(ClockOffset { seconds, nanoseconds })
 }
 
-/// An fd, a path, or `(type, device, inode, id, pid)`.
-fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Join> {
-    if let Ok(fd) = item.extract::<RawFd>() {
-        return Ok(Join { source: JoinSource::Fd(fd), types: inspect::types_of_fd(fd) });
-    }
-    if let Ok(tuple) = item.cast::<PyTuple>() {
+/// An fd, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
+fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
+    let (source, types) = if let Ok(fd) = item.extract::<RawFd>() {
+        (JoinSource::Fd(fd), inspect::types_of_fd(fd))
+    } else if let Ok(tuple) = item.cast::<PyTuple>() {
         let (bits, device, inode, id, pid) = tuple.extract()?;
-        let types = NamespaceSet::from_bits(bits).unwrap_or_default();
-        return Ok(Join { source: JoinSource::Id(NamespaceId { device, inode, id }, pid), types });
-    }
-    let path = item.extract::<Text>()?.0;
-    let types = inspect::open_path(&path).map(|file| inspect::types_of_fd(file.as_raw_fd()));
-    let detail = path.to_string_lossy().into_owned();
-    let types = types.map_err(|errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno }))?;
-    Ok(Join { source: JoinSource::Path(path), types })
+        (JoinSource::Id(NamespaceId { device, inode, id }, pid), NamespaceSet::from_bits(bits))
+    } else {
+        let path = item.extract::<Text>()?.0;
+        let types = inspect::open_path(&path).map(|file| inspect::types_of_fd(file.as_raw_fd()));
+        let detail = path.to_string_lossy().into_owned();
+        let refused = |errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno });
+        (JoinSource::Path(path), types.map_err(refused)?)
+    };
+    Ok(types.map(|types| Join { source, types }))
 }
 
 /// Invalid requests are ValueErrors; the rest is `nslab.SpawnError`, which lives in Python.

@@ -247,7 +247,12 @@ fn failed(plan: &Plan, progress: &Progress) -> Option<Error> {
     let errno = progress.errno.load(Acquire);
     let stage = progress.stage.load(Acquire) as usize;
     let (_, step) = plan.steps.get(stage.wrapping_sub(1)).filter(|_| errno != 0)?;
-    Some(Error::Step { step: step.name(), detail: step.detail(), errno: Errno::from_raw(errno) })
+    let errno = Errno::from_raw(errno);
+    if matches!(errno, Errno::EMFILE | Errno::ENFILE) {
+        // The child's table is a copy of ours: it is ours that is full, whichever step noticed it.
+        return Some(clone_error(plan, errno));
+    }
+    Some(Error::Step { step: step.name(), detail: step.detail(), errno })
 }
 
 fn died(plan: &Plan, progress: &Progress, side: Side, signal: i32) -> Error {

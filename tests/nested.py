@@ -122,7 +122,7 @@ def checked(result: int) -> int:
 
 
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC = 1, 32, 4096, 16384
-MS_UNBINDABLE, MS_PRIVATE, MS_SLAVE, MS_SHARED = 1 << 17, 1 << 18, 1 << 19, 1 << 20
+MS_UNBINDABLE, MS_PRIVATE, MS_SHARED = 1 << 17, 1 << 18, 1 << 20
 
 
 def mount(source: str, target: str | Path, kind: str | None = None, flags: int = 0) -> None:

@@ -13,6 +13,7 @@ from nested import inside
 
 import nslab
 
+
 def dry_run() -> int:
     for call in ("clone", "clone3", "unshare", "setns", "mount", "sethostname", "execve"):
         seccomp.kill(call)

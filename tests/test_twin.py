@@ -9,13 +9,14 @@ import select
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, spawn, with_user
-from nested import inside
+from nested import MS_BIND, as_nobody, inside, mount
 
 import nslab
 
@@ -161,18 +162,26 @@ def test_twins_propagate_mounts(twin: Twin, propagation: Any, mount_proc: bool, 
     inside("mnt", same, twin, "mnt pid", options, tmp_path, propagation="shared")
 
 
-def test_twin_unshare_command_with_subordinate_ids(tmp_path: Path) -> None:
-    if not shutil.which("newuidmap"):
-        pytest.skip("newuidmap(1) is not installed")
-    ranges = [(1, 100_000, 10)]
-    options: dict[str, Any] = {"map_root_user": True, "map_users": ranges, "map_groups": ranges}
-    argv = ["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; id"]
-    subid = tmp_path / "subid"
-    subid.write_text("root:100000:65536\n")
-    line = nslab.plan("user", argv, **options).unshare_command()
-    script = f"mount --bind {subid} /etc/subuid && mount --bind {subid} /etc/subgid\n{line}"
-    theirs = nslab.run("mnt", ["sh", "-c", script], **TEXT)
-    assert (theirs.returncode, theirs.stdout) == (0, nslab.run("user", argv, **TEXT, **options).stdout)
+def same_for_nobody(twin: Twin, options: dict[str, Any]) -> None:
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write("nobody:100000:65536\n")
+        file.flush()
+        os.chmod(file.name, 0o644)
+        for target in ("/etc/subuid", "/etc/subgid"):
+            mount(file.name, target, flags=MS_BIND)
+    as_nobody(same_in_temporary_directory, twin, options)
+
+
+def same_in_temporary_directory(twin: Twin, options: dict[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        same(twin, "user", options, Path(directory))
+
+
+@pytest.mark.skipif(not shutil.which("newuidmap"), reason="newuidmap(1) is not installed")
+@pytest.mark.parametrize("ranges", ["auto", [(1, 100_000, 10)]])
+@TWINS
+def test_twins_use_subordinate_ids(twin: Twin, ranges: Any) -> None:
+    inside("mnt", same_for_nobody, twin, {"map_root_user": True, "map_users": ranges, "map_groups": ranges})
 
 
 # ------------------------------------------------------------------------------------------------------------ joining
@@ -217,7 +226,7 @@ def test_twins_join(twin: Twin, flags: str, how: Callable[[nslab.Process], Any],
         assert observed(theirs, other.process) == observed(ours, other.process)
 
 
-# -------------------------------------------------------------------------------------------- what is not quite the same
+# ------------------------------------------------------------------------------------------ what is not quite the same
 
 
 def left_out(plan: nslab.Plan) -> str:

@@ -22,12 +22,14 @@ class Step(NamedTuple):
 class Plan:
     """What `nslab.plan` returns: validated and ordered, nothing cloned; it can run any number of times.
 
-    >>> [step.name for step in nslab.plan("uts", ["true"], hostname="lab").steps][:2]
-    ['clone', 'sethostname']
+    >>> [step.name for step in nslab.plan("uts", ["true"], hostname="lab").steps][:3]
+    ['clone', 'unshare_files', 'sethostname']
     """
 
-    def __init__(self, core: _core.Plan, args: Any) -> None:
+    def __init__(self, core: _core.Plan, args: Any, keep: object = None) -> None:
         self._core = core
+        # The plan knows the objects to join by their descriptors only.
+        self._keep = keep
         #: What it executes, as it was given.
         self.args = args
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 import subprocess
@@ -95,6 +96,15 @@ class Process(PopenBase):
     _plan: _core.Plan | None = None
 
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
+        try:
+            self._start(args, positional, flags, options)
+        except OSError as error:
+            # Whatever noticed it (a pipe for a stream, a module of ours): there is no descriptor left for a child.
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or isinstance(error, SpawnError):
+                raise
+            raise from_core(error.errno, "clone", "", None) from None
+
+    def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
         self._request = parse_flags(flags), _take_own(options) if options else options
         if positional or options:
             if sys.flags.warn_default_encoding:
@@ -143,14 +153,6 @@ class Process(PopenBase):
         self._child_created = True
         if streams != _NO_STREAMS:
             self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
-
-    def _get_handles(self, *streams: Any) -> Any:
-        try:
-            return super()._get_handles(*streams)  # type: ignore[misc]
-        except OSError as error:
-            if error.filename is not None:
-                raise
-            raise from_core(error.errno, "clone", "pipe", None) from None
 
     # ------------------------------------------------------------------------------------------------- waiting
 
@@ -228,7 +230,8 @@ class Process(PopenBase):
     def namespaces(self) -> Mapping[str, NamespaceId]:
         """The namespaces of the *program*, by type; still there after the exit.
 
-        >>> nslab.spawn("uts", ["true"]).namespaces["uts"] == nslab.namespaces(os.getpid())["uts"]
+        >>> with nslab.spawn("uts", ["true"]) as process:
+        ...     process.namespaces["uts"] == nslab.namespaces(os.getpid())["uts"]
         False
         """
         from ._inspect import from_rows

@@ -162,15 +162,16 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
 
     Raises `ValueError` or `TypeError` for what could never work.
 
-    >>> print(nslab.plan("uts", ["true"], hostname="lab"))  # doctest: +ELLIPSIS
+    >>> print(nslab.plan("uts", ["true"], hostname="lab"))
     parent  clone3({flags=CLONE_NEWUTS, exit_signal=SIGCHLD})
+    child   unshare(CLONE_FILES)
     child   sethostname("lab", 3)
     ...
     """
     from ._plan import Plan
 
     dry = _DryRun(argv, flags=flags, **options)
-    return Plan(dry.made, dry.args)
+    return Plan(dry.made, dry.args, keep=options)
 
 
 class _Unreachable(Process):
