@@ -9,6 +9,7 @@ use nix::unistd;
 
 use crate::idmap::Available;
 use crate::inspect;
+use crate::namespace::NamespaceSet;
 use crate::options::Options;
 use crate::sys::{self, CStrArray};
 
@@ -17,6 +18,7 @@ const CAP_SETUID: u64 = 1 << 7;
 
 /// What a plan must know about who makes it. Only what the options need is looked up.
 #[derive(Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Caller {
     /// The effective user id.
     pub euid: u32,
@@ -38,6 +40,8 @@ pub struct Caller {
     pub groups_available: Available,
     /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` of the initial time namespace, in whole seconds.
     pub clocks: [i64; 2],
+    /// Whether execve(2) enters the time namespace for children (Linux 6.1). Before that only fork(2) does.
+    pub execve_enters_time: bool,
     /// Whether this kernel opens namespaces by pidfd.
     pub pidfds_show_namespaces: bool,
     /// The environment: what the program inherits, and where `PATH` is.
@@ -49,6 +53,9 @@ impl Caller {
     #[must_use]
     pub fn for_options(options: &Options) -> Self {
         let mut caller = Self { pidfds_show_namespaces: inspect::pidfds_show_namespaces(), ..Self::default() };
+        if options.flags.contains(NamespaceSet::TIME) {
+            caller.execve_enters_time = kernel() >= (6, 1);
+        }
         if options.env.is_none() {
             caller.environment = CStrArray::environment();
         }
@@ -84,6 +91,16 @@ impl Caller {
         self.users = Available { subordinate: first_block("/etc/subuid", &owner), own: own_ids("/proc/self/uid_map") };
         self.groups_available =
             Available { subordinate: first_block("/etc/subgid", &owner), own: own_ids("/proc/self/gid_map") };
+    }
+}
+
+/// The release of the running kernel; of one that hides it, the newest.
+fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, 0),
     }
 }
 

@@ -5,6 +5,8 @@ use std::fmt;
 use std::mem::take;
 use std::os::fd::RawFd;
 
+use nix::errno::Errno;
+
 use crate::caller::Caller;
 use crate::child::MAX_JOINS;
 use crate::error::Error;
@@ -62,6 +64,10 @@ impl Plan {
     pub fn new(mut options: Options, caller: &Caller) -> Result<Self, Error> {
         check(&options, caller)?;
         let flags = options.flags;
+        if flags.contains(NamespaceSet::TIME) && !caller.execve_enters_time {
+            // The program would run outside of it: as if this kernel had no such namespace.
+            return Err(Error::Step { step: "clone", detail: flags.to_string(), errno: Errno::EINVAL });
+        }
         let maps = maps(&options, caller)?;
         let joined = options.join.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types));
         if joined.contains(NamespaceSet::PID) && flags.contains(NamespaceSet::PID) {

@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -118,9 +119,7 @@ fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResul
         "loopback" => o.loopback = value.is_truthy()?,
         "monotonic" => o.monotonic = Some(read_offset(value)?),
         "boottime" => o.boottime = Some(read_offset(value)?),
-        "join" => {
-            o.join = value.try_iter()?.filter_map(|item| read_join(&item.ok()?).transpose()).collect::<PyResult<_>>()?
-        }
+        "join" => o.join = read_joins(value)?,
         "kill_child" => o.kill_child = Some(value.extract()?),
         other => return Err(PyTypeError::new_err(format!("unknown option {other}"))),
     }
@@ -151,7 +150,6 @@ fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
         {
             return Ok(ascii.as_bytes().to_vec());
         }
-        use std::os::unix::ffi::OsStringExt;
         return Ok(value.extract::<std::ffi::OsString>()?.into_vec());
     }
     let path = value.py().import("os")?.getattr("fspath")?.call1((value,))?;
@@ -206,6 +204,14 @@ fn read_map(option: &str, value: &Bound<'_, PyAny>) -> PyResult<MapRequest> {
 fn read_offset(value: &Bound<'_, PyAny>) -> PyResult<ClockOffset> {
     let (seconds, nanoseconds) = value.extract()?;
     Ok(ClockOffset { seconds, nanoseconds })
+}
+
+fn read_joins(value: &Bound<'_, PyAny>) -> PyResult<Vec<Join>> {
+    let mut joins = Vec::new();
+    for item in value.try_iter()? {
+        joins.extend(read_join(&item?)?);
+    }
+    Ok(joins)
 }
 
 /// An fd, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.

@@ -4,18 +4,17 @@
 mod lab;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::hint::black_box;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::{fs, io};
 
-use lab::{Living, apart, c, nothing, output, plan, program, refuse_clone3, run, shell, types};
+use lab::{Living, apart, c, own_mounts, plan, program, refuse_clone3, run_plan, shell, types};
 use nix::errno::Errno;
-use nslab::{
-    Caller, ClockOffset, Error, IdRange, Join, JoinSource, MapRequest, Options, Plan, Propagation, Step, spawn,
-};
+use nslab::{Caller, ClockOffset, Error, IdRange, Join, JoinSource, MapRequest, Options, Plan, Propagation, Step};
 
 /// The process that may allocate; 0 while everybody may.
 static OWNER: AtomicI64 = AtomicI64::new(0);
@@ -135,7 +134,154 @@ fn every_step_without_clone3() {
     assert!((0..STEPS).all(|number| seen.contains(&number)), "{seen:?}");
 }
 
-const STEPS: usize = 32;
+/// Runs every plan below, and returns the steps that were taken.
+fn run_all() -> BTreeSet<usize> {
+    only_this_process_may_allocate();
+    give_subordinate_ids();
+    let others = Options { hostname: Some(b"joined".to_vec()), map_root_user: true, ..program("all", &["sleep"]) };
+    let other = Living::new(others);
+    let mut seen = BTreeSet::new();
+    for (plan, stdio, expected) in plans(&other) {
+        let ran = run_plan(&plan, stdio).unwrap_or_else(|error| panic!("{error}\n{plan}"));
+        assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
+        seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
+    }
+    for (plan, stdio, expected) in failing_plans(&other) {
+        match run_plan(&plan, stdio) {
+            Err(Error::Step { step, errno, .. }) => assert_eq!((step, errno), expected, "{plan}"),
+            Err(error) => panic!("{error}\n{plan}"),
+            Ok(_) => panic!("it did not fail\n{plan}"),
+        }
+    }
+    seen
+}
+
+/// Only in the mounts of this process.
+fn give_subordinate_ids() {
+    let file = std::env::temp_dir().join(format!("subids-{}", std::process::id()));
+    fs::write(&file, "root:100000:65536\n").unwrap();
+    for target in ["/etc/subuid", "/etc/subgid"] {
+        let (source, target) = (CString::new(file.as_os_str().as_encoded_bytes()).unwrap(), c(target));
+        let none = std::ptr::null();
+        // SAFETY: the strings live during the call.
+        #[allow(unsafe_code)]
+        let mounted = unsafe { libc::mount(source.as_ptr(), target.as_ptr(), none, libc::MS_BIND, none.cast()) };
+        assert_eq!(mounted, 0, "{}", io::Error::last_os_error());
+    }
+    fs::remove_file(file).unwrap();
+}
+
+type Row<T> = (Arc<Plan>, [RawFd; 2], T);
+
+const OWN: [RawFd; 2] = [-1, -1];
+
+fn plans(other: &Living) -> Vec<Row<String>> {
+    let row = |options: Options, expected: &str| (plan(options), OWN, expected.to_owned());
+    let link = |fd: RawFd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap().display().to_string();
+    let swapped = plan(shell("", "readlink /proc/$$/fd/0 /proc/$$/fd/2"));
+    let passed = Options { pass_fds: vec![2, 1], ..shell("", "readlink /proc/$$/fd/2") };
+    let leader = "read -r pid _ _ _ group _ </proc/self/stat; [ $pid = $group ] && echo leads";
+    let ids = "echo $(id -u) $(id -g) $(id -G)";
+    vec![
+        row(program("", &["echo", "plain"]), "plain"),
+        row(everything(), "lab dom 1 0027 / yes 0 100"),
+        row(Options { propagation: Some(Propagation::Unchanged), ..proc_at("/sys") }, "1"),
+        row(several_ids(), "0 0 1 1 1000 9"),
+        (plan_for_newuidmap(100_000), OWN, "0 100000 9".to_owned()),
+        row(
+            Options { user: Some(65534), group: Some(7), extra_groups: Some(vec![3, 4]), ..shell("uts", ids) },
+            "65534 7 7 3 4",
+        ),
+        row(Options { process_group: Some(0), ..shell("", leader) }, "leads"),
+        (swapped, [2, 0], format!("{}\n{}", link(2), link(0))),
+        row(passed, &link(2)),
+        row(Options { join: vec![by_pidfd(other, "all")], ..shell("", "uname -n") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "user uts pid")], ..shell("ipc net", "uname -n") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "time")], ..shell("", "echo joined") }, "joined"),
+        row(Options { join: vec![by_path(other, "uts")], ..shell("", "uname -n") }, "joined"),
+        row(
+            Options { join: vec![by_path(other, "uts")], kill_child: Some(libc::SIGKILL), ..several_ids() },
+            "0 0 1 1 1000 9",
+        ),
+    ]
+}
+
+fn failing_plans(other: &Living) -> Vec<Row<(&'static str, Errno)>> {
+    let row = |options: Options, step: &'static str, errno: Errno| (plan(options), OWN, (step, errno));
+    let yes = || program("uts", &["true"]);
+    let own_user = || vec![Join { source: JoinSource::Path(c("/proc/self/ns/user")), types: types("user") }];
+    let myself = || Options { map_current_user: true, ..program("user", &["true"]) };
+    vec![
+        row(program("all", &["no-such-program"]), "execve", Errno::ENOENT),
+        row(program("", &["/etc/passwd"]), "execve", Errno::EACCES),
+        row(Options { cwd: Some(c("/nonexistent")), ..yes() }, "chdir", Errno::ENOENT),
+        row(proc_at("/nonexistent"), "mount_proc", Errno::ENOENT),
+        row(Options { join: own_user(), ..program("", &["true"]) }, "setns", Errno::EINVAL),
+        row(Options { join: own_user(), ..yes() }, "setns", Errno::EINVAL),
+        row(Options { join: vec![by_pidfd(other, "pid")], ..program("pid", &["true"]) }, "clone", Errno::EINVAL),
+        (plan_for_newuidmap(5), OWN, ("newuidmap", Errno::EPERM)),
+        row(Options { user: Some(4_000_000), ..myself() }, "setuid", Errno::EINVAL),
+        row(Options { group: Some(4_000_000), ..myself() }, "setgid", Errno::EINVAL),
+        row(Options { extra_groups: Some(vec![0]), ..myself() }, "extra_groups", Errno::EPERM),
+        row(Options { pass_fds: vec![999], ..yes() }, "pass_fds", Errno::EBADF),
+        (plan(yes()), [998, -1], ("stdio", Errno::EBADF)),
+    ]
+}
+
+fn everything() -> Options {
+    let script = "echo $(uname -n) $(cat /proc/sys/kernel/domainname) $$ $(umask) $(pwd) $LAB $(id -u) \
+                  $(sed -n 's/monotonic *\\([0-9]*\\).*/\\1/p' /proc/self/timens_offsets)";
+    Options {
+        hostname: Some(b"lab".to_vec()),
+        domainname: Some(b"dom".to_vec()),
+        map_root_user: true,
+        propagation: Some(Propagation::Slave),
+        mount_proc: Some(c("/proc")),
+        loopback: true,
+        monotonic: Some(ClockOffset { seconds: 100, nanoseconds: 5 }),
+        boottime: Some(ClockOffset { seconds: 7, nanoseconds: 0 }),
+        kill_child: Some(libc::SIGKILL),
+        cwd: Some(c("/")),
+        umask: Some(0o27),
+        start_new_session: true,
+        env: Some(vec![c("LAB=yes"), c("PATH=/nonexistent:/usr/bin:/bin")]),
+        user: Some(0),
+        group: Some(0),
+        extra_groups: Some(Vec::new()),
+        ..shell("all", script)
+    }
+}
+
+fn proc_at(path: &str) -> Options {
+    Options { mount_proc: Some(c(path)), ..shell("mnt pid", &format!("readlink {path}/self | wc -l")) }
+}
+
+const SHOW_MAP: &str = "echo $(cat /proc/self/uid_map)";
+
+fn several_ids() -> Options {
+    let (zero, others) = (IdRange { inside: 0, outside: 0, count: 1 }, IdRange { inside: 1, outside: 1000, count: 9 });
+    let map = Some(MapRequest::Ranges(vec![zero, others]));
+    Options { map_users: map.clone(), map_groups: map, ..shell("user", SHOW_MAP) }
+}
+
+/// As for a user whose maps the kernel would not take.
+fn plan_for_newuidmap(outside: u32) -> Arc<Plan> {
+    let map = Some(MapRequest::Ranges(vec![IdRange { inside: 0, outside, count: 9 }]));
+    let options = Options { map_users: map.clone(), map_groups: map, ..shell("user", SHOW_MAP) };
+    let caller = Caller { may_map_users: false, may_map_groups: false, ..Caller::for_options(&options) };
+    assert!(caller.newuidmap.is_some(), "newuidmap(1) is not installed");
+    Arc::new(Plan::new(options, &caller).unwrap())
+}
+
+fn by_pidfd(other: &Living, names: &str) -> Join {
+    Join { source: JoinSource::Fd(other.0.process.pidfd().as_raw_fd()), types: types(names) }
+}
+
+fn by_path(other: &Living, name: &str) -> Join {
+    Join { source: JoinSource::Path(c(&format!("/proc/{}/ns/{name}", other.pid()))), types: types(name) }
+}
+
+const STEPS: usize = 31;
 const ONLY_WITHOUT_CLONE3: [usize; 2] = [3, 4];
 
 /// A number for each kind of step: a new one must be added here, and to a plan below.

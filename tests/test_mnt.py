@@ -189,7 +189,7 @@ def test_mnt_12_mountinfo_says_the_same(tmp_path: Path) -> None:
 @pytest.mark.unprivileged
 def test_mnt_12_nothing_is_silent(invalid: Callable[..., str]) -> None:
     message = invalid("mnt", propagation="privat")
-    assert message == "propagation must be one of private, slave, shared, unchanged, not \"privat\""
+    assert message == 'propagation must be one of private, slave, shared, unchanged, not "privat"'
     assert invalid("uts", propagation="slave") == 'propagation needs the mnt namespace (add "mnt" to the flags)'
 
 

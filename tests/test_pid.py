@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 import signal
-import socket
 import threading
 from pathlib import Path
 
 import pytest
 from conftest import inode, sh, spawn
-from nested import LIBC, checked, depth, inside, interpreter
+from nested import LIBC, checked, depth, inside
 
 import nslab
 
@@ -55,7 +53,7 @@ def processes_in(pid_namespace: int) -> set[int]:
 
 
 def test_pid_06_the_end_of_pid_1_is_the_end_of_all() -> None:
-    script = "sh -c 'sh -c \"sleep 100 & echo ready; wait\" & wait' & sleep 100 & wait"
+    script = "sh -c 'sh -c \"sleep 20 & echo ready; wait\" & wait' & sleep 20 & wait"
     with spawn("pid", ["sh", "-c", script], stdout=nslab.PIPE, text=True) as child:
         assert child.stdout
         assert child.stdout.readline() == "ready\n"

@@ -7,31 +7,23 @@ import fcntl
 import os
 import signal
 import struct
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import inode, reachable_by_others, sh, spawn
-from nested import MS_BIND, as_nobody, depth, inside, mount, refusal
+from conftest import inode, sh, spawn
+from nested import depth, inside, refusal
 
 import nslab
 
 # linux/proc_ns.h: the inode of the namespace that has no parent.
 INITIAL = 0xEFFFFFFD
+# Whom every id without a mapping is shown as.
 NOBODY = Path("/proc/sys/kernel/overflowuid").read_text().strip()
 ALL_CAPABILITIES = f"{(2 << int(Path('/proc/sys/kernel/cap_last_cap').read_text())) - 1:016x}"
 IDS = "id -u; id -g; sed -n 's/^CapEff:.//p' /proc/self/status"
 
 NS_GET_PARENT, NS_GET_OWNER_UID = 0xB702, 0xB704
-
-
-def lines(file: str) -> list[list[int]]:
-    """Return an id map as numbers."""
-    return [list(map(int, line.split())) for line in file.splitlines()]
 
 
 @pytest.mark.unprivileged
@@ -48,7 +40,7 @@ def test_usr_01_but_before_the_execve_it_may_do_everything() -> None:
 def test_usr_02_root_inside_has_every_capability() -> None:
     assert sh("user", IDS, map_root_user=True) == (0, f"0\n0\n{ALL_CAPABILITIES}")
     status, output = sh("user", "cat /proc/self/uid_map /proc/self/gid_map", map_root_user=True)
-    assert (status, lines(output)) == (0, [[0, os.geteuid(), 1], [0, os.getegid(), 1]])
+    assert (status, output.split()) == (0, ["0", str(os.geteuid()), "1", "0", str(os.getegid()), "1"])
 
 
 def test_usr_03_setgroups_stays_allowed_if_asked_for() -> None:
@@ -57,19 +49,6 @@ def test_usr_03_setgroups_stays_allowed_if_asked_for() -> None:
     assert (status, output.split()) == (0, ["allow", "0", "0", "1"])
     status, output = sh("user", script, map_root_user=True)
     assert (status, output.split()) == (0, ["deny", "0", "0", "1"])
-
-
-def refused_without_helpers(options: dict[str, Any]) -> nslab.SpawnError:
-    """Ask for a map on a host that has no newuidmap(1)."""
-    os.environ["PATH"] = "/nonexistent"
-    return refusal("user", options)
-
-
-@pytest.mark.unprivileged
-def test_usr_04_without_privilege_setgroups_cannot_stay_allowed() -> None:
-    error = as_nobody(refused_without_helpers, {"map_root_user": True, "setgroups": "allow"})
-    assert (error.step, error.errno) == ("gid_map", errno.EPERM)
-    assert 'setgroups="deny"' in (error.hint or "")
 
 
 def refused_join(fd: int) -> nslab.SpawnError:
