@@ -100,6 +100,7 @@ fn all_pids() -> impl Iterator<Item = i32> {
 }
 
 /// By its `fdinfo`; `None` when it is no pidfd.
+#[must_use]
 pub fn pid_of_pidfd(fd: RawFd) -> Option<i32> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())

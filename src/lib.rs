@@ -34,7 +34,7 @@ mod caller;
 mod child;
 mod error;
 mod idmap;
-mod inspect;
+pub mod inspect;
 mod keeper;
 mod mount;
 mod namespace;

@@ -116,54 +116,47 @@ pub struct CloneArgs<'a> {
     pub legacy: bool,
 }
 
-/// What the child starts with; lives on the parent's stack, which outlasts the child's use of it.
-struct Start<'a, A> {
-    entry: fn(&A) -> i32,
-    arg: &'a A,
-}
-
-extern "C" fn start<A>(start: *const Start<'_, A>) -> ! {
-    // SAFETY: `clone` passes a valid pointer, and its caller keeps the frame alive until the child is done with it.
-    let start = unsafe { &*start };
-    exit((start.entry)(start.arg))
+/// The first function on the new stack. Both arguments come in registers: the caller may run on, so nothing may be left
+/// on its stack.
+#[allow(improper_ctypes_definitions)] // only the assembly below calls it, which does not look at the function pointer
+extern "C" fn start<A>(entry: fn(&A) -> i32, arg: *const A) -> ! {
+    // SAFETY: `clone` passes the address of a reference that outlives the child's use of it.
+    exit(entry(unsafe { &*arg }))
 }
 
 /// `clone3(2)` or `clone(2)`: runs `entry(arg)` in a child on its own stack and exits with what it returns.
 ///
 /// The child may share the memory of this process while the caller goes on, so `entry` must not allocate, lock,
-/// unwind or use thread-local storage, and the caller must not return before the child has given up the memory:
-/// that is `child.rs`'s and `spawn.rs`'s promise, which no signature can express.
+/// unwind or use thread-local storage, and `arg` must live until the child has given up the memory: that is
+/// `child.rs`'s and `spawn.rs`'s promise, which no signature can express.
 ///
 /// See <https://man7.org/linux/man-pages/man2/clone.2.html>.
 pub fn clone<A>(args: CloneArgs<'_>, entry: fn(&A) -> i32, arg: &A) -> Result<i32> {
-    let begin = Start { entry, arg };
-    let function = start::<A> as extern "C" fn(*const Start<'_, A>) -> !;
-    let top = args.stack.0 + args.stack.1;
+    let function = start::<A> as extern "C" fn(fn(&A) -> i32, *const A) -> !;
+    let start = [function as usize, entry as usize, ptr::from_ref(arg).addr()];
+    let (pidfd, held) = (args.pidfd.as_ptr().addr(), args.held.as_ptr().addr());
     let pid = if args.legacy {
         let flags = args.flags | u64::from(args.exit_signal.cast_unsigned());
-        let (pidfd, held) = (args.pidfd.as_ptr().addr(), args.held.as_ptr().addr());
+        let top = args.stack.0 + args.stack.1;
         // The last two arguments of clone(2) are swapped between the architectures.
         let (fourth, fifth) = if cfg!(target_arch = "x86_64") { (held, 0) } else { (0, held) };
-        let registers = [flags.register(), top, pidfd, fourth, fifth];
-        // SAFETY: `top` is the end of a mapped stack; `begin` lives until the child is done (see above).
-        unsafe { clone_onto_stack(libc::SYS_clone, registers, function as usize, (&raw const begin).addr()) }
+        // SAFETY: `top` is the end of a mapped stack.
+        unsafe { clone_onto_stack(libc::SYS_clone, [flags.register(), top, pidfd, fourth, fifth], start) }
     } else {
-        // struct clone_args, up to `tls`: the size that every kernel with clone3 takes.
-        let pidfd = args.pidfd.as_ptr().addr() as u64;
-        let held = args.held.as_ptr().addr() as u64;
         let signal = u64::from(args.exit_signal.cast_unsigned());
-        let stack = [args.stack.0 as u64, args.stack.1 as u64];
-        let clone_args: [u64; 8] = [args.flags, pidfd, held, 0, signal, stack[0], stack[1], 0];
+        // struct clone_args, up to `tls`: the size that every kernel with clone3 takes.
+        let clone_args: [u64; 8] =
+            [args.flags, pidfd as u64, held as u64, 0, signal, args.stack.0 as u64, args.stack.1 as u64, 0];
         let registers = [(&raw const clone_args).addr(), size_of_val(&clone_args), 0, 0, 0];
-        // SAFETY: as above; `clone_args` lives until the call has returned here.
-        unsafe { clone_onto_stack(libc::SYS_clone3, registers, function as usize, (&raw const begin).addr()) }
+        // SAFETY: the stack is mapped, and the kernel copies `clone_args`.
+        unsafe { clone_onto_stack(libc::SYS_clone3, registers, start) }
     };
     pid.map(|pid| i32::try_from(pid).unwrap_or(-1))
 }
 
 /// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
+unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], start: [usize; 3]) -> Result<usize> {
     let value: c_long;
     // SAFETY: the parent's half clobbers what a system call does; the child's half never returns here.
     unsafe {
@@ -171,20 +164,21 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: 
             "test rax, rax",
             "jnz 2f",
             "xor ebp, ebp", // the outermost frame, for unwinders
-            "mov rdi, r12",
-            "call r13",
+            "mov rdi, r13",
+            "mov rsi, r14",
+            "call r12",
             "ud2",
             "2:",
             inlateout("rax") number => value,
             in("rdi") a[0], in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4],
-            in("r12") arg, in("r13") function, lateout("rcx") _, lateout("r11") _);
+            in("r12") start[0], in("r13") start[1], in("r14") start[2], lateout("rcx") _, lateout("r11") _);
     }
     answer(value)
 }
 
 /// In the child the return address is not on the new stack, so the call and what follows it are one piece of assembly.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: usize) -> Result<usize> {
+unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], start: [usize; 3]) -> Result<usize> {
     let value: c_long;
     // SAFETY: the parent's half clobbers x0 only; the child's half never returns here.
     unsafe {
@@ -192,11 +186,12 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], function: usize, arg: 
             "cbnz x0, 2f",
             "mov x29, xzr", // the outermost frame, for unwinders
             "mov x30, xzr",
-            "mov x0, x20",
-            "br x21",
+            "mov x0, x21",
+            "mov x1, x22",
+            "br x20",
             "2:",
             in("x8") number, inlateout("x0") a[0] => value,
-            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x20") arg, in("x21") function);
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4], in("x20") start[0], in("x21") start[1], in("x22") start[2]);
     }
     answer(value)
 }
@@ -221,9 +216,9 @@ struct Strings {
 }
 
 // SAFETY: the pointers go into `_text`, which never changes, or to a slot that outlives the array.
-unsafe impl Send for CStrArray {}
+unsafe impl Send for Strings {}
 // SAFETY: as above.
-unsafe impl Sync for CStrArray {}
+unsafe impl Sync for Strings {}
 
 impl Default for CStrArray {
     fn default() -> Self {

@@ -146,6 +146,8 @@ fn run_all() -> BTreeSet<usize> {
         assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
         seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
     }
+    let limit = shell("", "echo 0 >/proc/sys/user/max_ipc_namespaces");
+    lab::output(Options { join: vec![by_pidfd(&other, "user")], ..limit });
     for (plan, stdio, expected) in failing_plans(&other) {
         match run_plan(&plan, stdio) {
             Err(Error::Step { step, errno, .. }) => assert_eq!((step, errno), expected, "{plan}"),
@@ -218,7 +220,7 @@ fn failing_plans(other: &Living) -> Vec<Row<(&'static str, Errno)>> {
         row(proc_at("/nonexistent"), "mount_proc", Errno::ENOENT),
         row(Options { join: own_user(), ..program("", &["true"]) }, "setns", Errno::EINVAL),
         row(Options { join: own_user(), ..yes() }, "setns", Errno::EINVAL),
-        row(Options { join: vec![by_pidfd(other, "pid")], ..program("pid", &["true"]) }, "clone", Errno::EINVAL),
+        row(Options { join: vec![by_pidfd(other, "user")], ..program("ipc", &["true"]) }, "clone", Errno::ENOSPC),
         (plan_for_newuidmap(5), OWN, ("newuidmap", Errno::EPERM)),
         row(Options { user: Some(4_000_000), ..myself() }, "setuid", Errno::EINVAL),
         row(Options { group: Some(4_000_000), ..myself() }, "setgid", Errno::EINVAL),

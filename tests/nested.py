@@ -8,17 +8,16 @@ import pickle
 import shlex
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import conftest
-import pytest
 
 import nslab
 
 T = TypeVar("T")
 
+INNER = str(Path(__file__).with_name("inner.py"))
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -51,7 +50,7 @@ def as_nobody(function: Callable[..., T], *args: Any) -> T:
 
 def interpreter(function: Callable[..., object], *args: Any) -> list[str]:
     """Return the command that calls it in a fresh Python, for a child that the test talks to."""
-    return [sys.executable, __file__, pickle.dumps((function, args)).hex()]
+    return [sys.executable, INNER, pickle.dumps((function, args)).hex()]
 
 
 def _call(call: Callable[[list[str], int], tuple[int, str]], function: Callable[..., T], args: tuple[Any, ...]) -> T:
@@ -69,29 +68,16 @@ def _call(call: Callable[[list[str], int], tuple[int, str]], function: Callable[
     return value  # type: ignore[no-any-return]
 
 
-def _main(pickled: str, fd: str | None = None) -> None:
-    function, args = pickle.loads(bytes.fromhex(pickled))
-    if fd is None:
-        function(*args)
-        return
-    # What the function starts must not hold the pipe open.
-    os.set_inheritable(int(fd), False)
-    try:
-        outcome = True, function(*args)
-    except Exception as error:
-        outcome = False, error
-    with os.fdopen(int(fd), "wb") as results:
-        pickle.dump(outcome, results)
-
-
 def refusal(flags: Any, options: dict[str, Any] | None = None, argv: tuple[str, ...] = ("true",)) -> nslab.SpawnError:
     """Return why a spawn fails, after the check that nothing is left behind: the fixture ``refused``, for in here."""
     before = conftest.snapshot()
-    with pytest.raises(nslab.SpawnError) as caught:
+    try:
         nslab.spawn(flags, argv, **options or {})
-    assert conftest.snapshot() == before
-    conftest.assert_no_child()
-    return caught.value
+    except nslab.SpawnError as error:
+        assert conftest.snapshot() == before
+        conftest.assert_no_child()
+        return error
+    raise AssertionError("it was not refused")
 
 
 # Without the test modules and pytest, because it is imported once for each level.
@@ -129,8 +115,3 @@ def mount(source: str, target: str | Path, kind: str | None = None, flags: int =
     """mount(2), which unlike mount(8) says which errno it was."""
     encoded = None if kind is None else kind.encode()
     checked(LIBC.mount(source.encode(), os.fsencode(target), encoded, ctypes.c_ulong(flags), None))
-
-
-if __name__ == "__main__":
-    # Under its own name, so that what is defined here exists once.
-    import_module("nested")._main(*sys.argv[1:])

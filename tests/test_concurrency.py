@@ -6,18 +6,15 @@ import gc
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
+from importlib import import_module
 from typing import Any
 
 import pytest
 import seccomp
-from conftest import WALL, assert_no_child, sh
+from conftest import assert_no_child, sh
 from nested import inside
 
 import nslab
@@ -136,9 +133,9 @@ def test_con_08_a_subinterpreter_works_or_refuses_the_import() -> None:
 
 def _subinterpreter() -> None:
     try:
-        import _interpreters as interpreters
+        interpreters = import_module("_interpreters")
     except ImportError:
-        import _xxsubinterpreters as interpreters
+        interpreters = import_module("_xxsubinterpreters")
     code = """
 try:
     import nslab
@@ -180,69 +177,3 @@ def _dropped_alive() -> None:
     signal.pidfd_send_signal(pidfd, 0)
     os.close(write)
     assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-
-
-# `cat` reads what `_interrupted_at_each` never writes, so a child that is lost ends with the interpreter.
-CALLS: dict[str, Callable[[], object]] = {
-    "spawn": lambda: nslab.spawn("uts", ["cat"], hostname="lab"),
-    "spawn with pipes": lambda: nslab.spawn("user", ["cat"], stdin=-1, stdout=-1, stderr=-1, map_root_user=True),
-    "spawn with kill_child": lambda: nslab.spawn("pid", ["cat"], kill_child=True),
-    "Popen": lambda: nslab.Popen(["cat"], flags="uts"),
-    "Plan.spawn": lambda: nslab.plan("uts", ["cat"]).spawn(),
-    "run": lambda: nslab.run("uts", ["true"]),
-    "run with pipes": lambda: nslab.run("uts", ["true"], capture_output=True, input=b""),
-    "run with a timeout": lambda: nslab.run("uts", ["cat"], timeout=0.001),
-}
-
-
-@pytest.mark.parametrize("call", CALLS)
-def test_an_interrupt_at_any_call_in_it_leaves_no_child(call: str) -> None:
-    inside(0, _interrupted_at_each, call)
-
-
-def _interrupted_at_each(call: str) -> None:
-    os.dup2(os.pipe()[0], 0)
-    # Imports that are interrupted are another matter.
-    _interrupted_at(CALLS[call], None)
-    moment = 0
-    while where := _interrupted_at(CALLS[call], moment):
-        gc.collect()
-        with pytest.raises(ChildProcessError):
-            left = os.waitpid(-1, os.WNOHANG | WALL)
-            pytest.fail(f"interrupted at {where}: left {left}")
-        moment += 1
-    assert moment > 20
-    print(moment)
-
-
-def _interrupted_at(call: Callable[[], object], moment: int | None) -> str | None:
-    """Raise KeyboardInterrupt where Python looks for signals: at the start and the end of each call, counted."""
-    count = 0
-
-    outside = (_interrupted_at.__code__, call.__code__)
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        code, caller = frame.f_code, frame.f_back
-        # Who has been given the result looks after it; what a destructor raises is printed and forgotten.
-        given = event == "return" and caller is not None and caller.f_code in outside
-        if given or code in outside or code.co_name == "__del__" or moment is None:
-            return
-        count += 1
-        if count > moment:
-            sys.setprofile(None)
-            raise KeyboardInterrupt(f"{event} in {code.co_name}, line {frame.f_lineno}")
-
-    try:
-        sys.setprofile(profile)
-        made = call()
-    except KeyboardInterrupt as interrupt:
-        return str(interrupt)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        sys.setprofile(None)
-    if isinstance(made, nslab.Process):
-        made.kill()
-        made.communicate()
-    return None

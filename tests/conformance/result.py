@@ -11,6 +11,7 @@ import threading
 import unittest
 from typing import Any
 
+LEFT = "It left something behind."
 WALL = 0x40000000
 
 
@@ -38,7 +39,7 @@ class Result(unittest.TestResult):
         left = [f"{what}: {was[what]} became {now}" for what, now in self._was.items() if now != was[what]]
         left += children() + self._unraisable
         if left:
-            self.failures.append((test, "\n".join(["It left something behind.", *left, ""])))
+            self.failures.append((test, "\n".join([LEFT, *left, ""])))
             self._unraisable.clear()
 
     @property

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from result import Result
+from result import LEFT, Result
 
 import nslab
 
@@ -79,7 +79,7 @@ def compare(result: Result, differences: dict[str, str], problems: list[str]) ->
     listed = 0
     for name, report in result.reports.items():
         shows = differences.get(method(name))
-        if shows is None:
+        if shows is None or LEFT in report:
             problems.append(f"FAILED {name}\n{report}")
         elif shows not in report:
             problems.append(f"FAILED {name}, but without {shows!r} as listed\n{report}")

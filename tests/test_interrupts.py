@@ -1,0 +1,145 @@
+"""KeyboardInterrupt at any moment: no child is left that nobody can reach."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+import pytest
+import seccomp
+from conftest import WALL, assert_no_child
+from nested import inside
+
+import nslab
+
+
+def test_an_interrupt_while_a_spawn_is_held_ends_the_child() -> None:
+    inside(0, _interrupted_while_held)
+
+
+def _interrupted_while_held() -> None:
+    held = seccomp.Held("sethostname")
+    main = threading.get_ident()
+
+    def interrupt() -> None:
+        held.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+        held.let_go()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            nslab.spawn("uts", ["sleep", "60"], hostname="lab")
+        future.result()
+    gc.collect()
+    assert_no_child()
+
+
+def test_interrupts_at_random_moments_leave_no_child() -> None:
+    inside(0, _interrupted_at_random)
+
+
+def _interrupted_at_random() -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    gc.freeze()
+    moments, inside_it = random.Random(1), 0
+    for number in range(600):
+        made, depth = None, 0
+        try:
+            signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-6, 2e-3))
+            try:
+                made = nslab.spawn("uts", ["true"]) if number % 2 else nslab.run("uts", ["true"], capture_output=True)
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        except KeyboardInterrupt as caught:
+            depth = len(list(traceback.walk_tb(caught.__traceback__)))
+        if isinstance(made, nslab.Process):
+            made.wait()
+        elif depth == 2:
+            # It came to this function and its handler: between the return and the assignment, if it was a spawn.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, 0)
+        inside_it += depth > 2
+        gc.collect()
+        assert_no_child()
+    assert inside_it > 50
+
+
+# `cat` reads what `_interrupted_at_each` never writes, so a child that is lost ends with the interpreter.
+CALLS: dict[str, Callable[[], object]] = {
+    "spawn": lambda: nslab.spawn("uts", ["cat"], hostname="lab"),
+    "spawn with pipes": lambda: nslab.spawn("user", ["cat"], stdin=-1, stdout=-1, stderr=-1, map_root_user=True),
+    "spawn with kill_child": lambda: nslab.spawn("pid", ["cat"], kill_child=True),
+    "Popen": lambda: nslab.Popen(["cat"], flags="uts"),
+    "Plan.spawn": lambda: nslab.plan("uts", ["cat"]).spawn(),
+    "run": lambda: nslab.run("uts", ["true"]),
+    "run with pipes": lambda: nslab.run("uts", ["true"], capture_output=True, input=b""),
+    "run with a timeout": lambda: nslab.run("uts", ["cat"], timeout=0.001),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_an_interrupt_at_any_call_in_it_leaves_no_child(call: str) -> None:
+    inside(0, _interrupted_at_each, call)
+
+
+def _interrupted_at_each(call: str) -> None:
+    os.dup2(os.pipe()[0], 0)
+    # Only what is made from here on has to be looked through.
+    gc.freeze()
+    # Imports that are interrupted are another matter.
+    _interrupted_at(CALLS[call], None)
+    moment = 0
+    while where := _interrupted_at(CALLS[call], moment):
+        gc.collect()
+        with pytest.raises(ChildProcessError):
+            left = os.waitpid(-1, os.WNOHANG | WALL)
+            pytest.fail(f"interrupted at {where}: left {left}")
+        moment += 1
+    assert moment > 20
+
+
+def _interrupted_at(call: Callable[[], object], moment: int | None) -> str | None:
+    """Raise KeyboardInterrupt where Python looks for signals: at the start and the end of each call, counted."""
+    count = 0
+
+    outside = (_interrupted_at.__code__, call.__code__)
+
+    def profile(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        code, caller = frame.f_code, frame.f_back
+        # Who has been given the result looks after it; what a destructor raises is printed and forgotten.
+        given = event == "return" and caller is not None and caller.f_code in outside
+        if given or code in outside or code.co_name == "__del__" or moment is None:
+            return
+        count += 1
+        if count > moment:
+            sys.setprofile(None)
+            raise KeyboardInterrupt(f"{event} in {code.co_name}, line {frame.f_lineno}")
+
+    try:
+        sys.setprofile(profile)
+        made = call()
+    except KeyboardInterrupt as interrupt:
+        return str(interrupt)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        sys.setprofile(None)
+    if isinstance(made, nslab.Process):
+        made.kill()
+        made.communicate()
+    return None
