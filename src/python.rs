@@ -22,7 +22,7 @@ use crate::{Caller, Error, IdRange, MapRequest, NAMESPACES, NamespaceSet, Option
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{PyChild, PyPlan, namespaces, open_namespace, plan, table};
+    use super::{PyChild, PyPlan, namespaces, open_namespace, plan, spawn_plain, table};
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -63,10 +63,7 @@ fn plan(
     gid: Option<u32>,
     gids: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyPlan> {
-    let mut request = Options {
-        flags: NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?,
-        argv: argv.into_iter().map(|text| text.0).collect(),
-        executable: executable.0,
+    let process = Options {
         cwd: cwd.map(|path| path.0),
         env: env.map(read_env).transpose()?,
         close_fds: close_fds.is_truthy()?,
@@ -80,6 +77,34 @@ fn plan(
         extra_groups: gids.map(read_groups).transpose()?,
         ..Options::default()
     };
+    make_plan(py, flags, argv, executable, options, process)
+}
+
+/// `plan` and `Plan.spawn` in one, for a program that gets nothing but namespaces.
+#[pyfunction]
+#[pyo3(signature = (flags, argv, executable, options, /), name = "spawn")]
+fn spawn_plain(
+    py: Python<'_>,
+    flags: u32,
+    argv: Vec<Text>,
+    executable: Text,
+    options: &Bound<'_, PyDict>,
+) -> PyResult<PyChild> {
+    let process = Options { close_fds: true, restore_signals: true, ..Options::default() };
+    make_plan(py, flags, argv, executable, options, process)?.spawn(py, -1, -1, -1)
+}
+
+fn make_plan(
+    py: Python<'_>,
+    flags: u32,
+    argv: Vec<Text>,
+    executable: Text,
+    options: &Bound<'_, PyDict>,
+    process: Options,
+) -> PyResult<PyPlan> {
+    let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
+    let argv = argv.into_iter().map(|text| text.0).collect();
+    let mut request = Options { flags, argv, executable: executable.0, ..process };
     for (name, value) in options {
         read_option(name.extract()?, &value, &mut request)?;
     }

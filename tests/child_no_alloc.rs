@@ -7,14 +7,17 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::hint::black_box;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::{fs, io};
 
-use lab::{Living, apart, c, own_mounts, plan, program, refuse_clone3, run_plan, shell, types};
+use lab::{
+    EVERYTHING, Living, SHOW_MAP, apart, by_path, by_pidfd, c, everything, failing, own_mounts, plan, proc_at, program,
+    refuse_clone3, refused, run_plan, several_ids, shell,
+};
 use nix::errno::Errno;
-use nslab::{Caller, ClockOffset, Error, IdRange, Join, JoinSource, MapRequest, Options, Plan, Propagation, Step};
+use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step};
 
 /// The process that may allocate; 0 while everybody may.
 static OWNER: AtomicI64 = AtomicI64::new(0);
@@ -138,23 +141,17 @@ fn every_step_without_clone3() {
 fn run_all() -> BTreeSet<usize> {
     only_this_process_may_allocate();
     give_subordinate_ids();
-    let others = Options { hostname: Some(b"joined".to_vec()), map_root_user: true, ..program("all", &["sleep"]) };
-    let other = Living::new(others);
+    let other = Living::new("joined");
     let mut seen = BTreeSet::new();
     for (plan, stdio, expected) in plans(&other) {
         let ran = run_plan(&plan, stdio).unwrap_or_else(|error| panic!("{error}\n{plan}"));
         assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
         seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
     }
-    let limit = shell("", "echo 0 >/proc/sys/user/max_ipc_namespaces");
-    lab::output(Options { join: vec![by_pidfd(&other, "user")], ..limit });
-    for (plan, stdio, expected) in failing_plans(&other) {
-        match run_plan(&plan, stdio) {
-            Err(Error::Step { step, errno, .. }) => assert_eq!((step, errno), expected, "{plan}"),
-            Err(error) => panic!("{error}\n{plan}"),
-            Ok(_) => panic!("it did not fail\n{plan}"),
-        }
+    for (plan, expected) in failing(&other) {
+        assert_eq!(refused(&plan), expected, "{plan}");
     }
+    assert_eq!(refused(&plan_for_newuidmap(5)), ("newuidmap", Errno::EPERM));
     seen
 }
 
@@ -186,7 +183,7 @@ fn plans(other: &Living) -> Vec<Row<String>> {
     let ids = "echo $(id -u) $(id -g) $(id -G)";
     vec![
         row(program("", &["echo", "plain"]), "plain"),
-        row(everything(), "lab dom 1 0027 / yes 0 100"),
+        row(everything(), EVERYTHING),
         row(Options { propagation: Some(Propagation::Unchanged), ..proc_at("/sys") }, "1"),
         row(several_ids(), "0 0 1 1 1000 9"),
         (plan_for_newuidmap(100_000), OWN, "0 100000 9".to_owned()),
@@ -208,64 +205,6 @@ fn plans(other: &Living) -> Vec<Row<String>> {
     ]
 }
 
-fn failing_plans(other: &Living) -> Vec<Row<(&'static str, Errno)>> {
-    let row = |options: Options, step: &'static str, errno: Errno| (plan(options), OWN, (step, errno));
-    let yes = || program("uts", &["true"]);
-    let own_user = || vec![Join { source: JoinSource::Path(c("/proc/self/ns/user")), types: types("user") }];
-    let myself = || Options { map_current_user: true, ..program("user", &["true"]) };
-    vec![
-        row(program("all", &["no-such-program"]), "execve", Errno::ENOENT),
-        row(program("", &["/etc/passwd"]), "execve", Errno::EACCES),
-        row(Options { cwd: Some(c("/nonexistent")), ..yes() }, "chdir", Errno::ENOENT),
-        row(proc_at("/nonexistent"), "mount_proc", Errno::ENOENT),
-        row(Options { join: own_user(), ..program("", &["true"]) }, "setns", Errno::EINVAL),
-        row(Options { join: own_user(), ..yes() }, "setns", Errno::EINVAL),
-        row(Options { join: vec![by_pidfd(other, "user")], ..program("ipc", &["true"]) }, "clone", Errno::ENOSPC),
-        (plan_for_newuidmap(5), OWN, ("newuidmap", Errno::EPERM)),
-        row(Options { user: Some(4_000_000), ..myself() }, "setuid", Errno::EINVAL),
-        row(Options { group: Some(4_000_000), ..myself() }, "setgid", Errno::EINVAL),
-        row(Options { extra_groups: Some(vec![0]), ..myself() }, "extra_groups", Errno::EPERM),
-        row(Options { pass_fds: vec![999], ..yes() }, "pass_fds", Errno::EBADF),
-        (plan(yes()), [998, -1], ("stdio", Errno::EBADF)),
-    ]
-}
-
-fn everything() -> Options {
-    let script = "echo $(uname -n) $(cat /proc/sys/kernel/domainname) $$ $(umask) $(pwd) $LAB $(id -u) \
-                  $(sed -n 's/monotonic *\\([0-9]*\\).*/\\1/p' /proc/self/timens_offsets)";
-    Options {
-        hostname: Some(b"lab".to_vec()),
-        domainname: Some(b"dom".to_vec()),
-        map_root_user: true,
-        propagation: Some(Propagation::Slave),
-        mount_proc: Some(c("/proc")),
-        loopback: true,
-        monotonic: Some(ClockOffset { seconds: 100, nanoseconds: 5 }),
-        boottime: Some(ClockOffset { seconds: 7, nanoseconds: 0 }),
-        kill_child: Some(libc::SIGKILL),
-        cwd: Some(c("/")),
-        umask: Some(0o27),
-        start_new_session: true,
-        env: Some(vec![c("LAB=yes"), c("PATH=/nonexistent:/usr/bin:/bin")]),
-        user: Some(0),
-        group: Some(0),
-        extra_groups: Some(Vec::new()),
-        ..shell("all", script)
-    }
-}
-
-fn proc_at(path: &str) -> Options {
-    Options { mount_proc: Some(c(path)), ..shell("mnt pid", &format!("readlink {path}/self | wc -l")) }
-}
-
-const SHOW_MAP: &str = "echo $(cat /proc/self/uid_map)";
-
-fn several_ids() -> Options {
-    let (zero, others) = (IdRange { inside: 0, outside: 0, count: 1 }, IdRange { inside: 1, outside: 1000, count: 9 });
-    let map = Some(MapRequest::Ranges(vec![zero, others]));
-    Options { map_users: map.clone(), map_groups: map, ..shell("user", SHOW_MAP) }
-}
-
 /// As for a user whose maps the kernel would not take.
 fn plan_for_newuidmap(outside: u32) -> Arc<Plan> {
     let map = Some(MapRequest::Ranges(vec![IdRange { inside: 0, outside, count: 9 }]));
@@ -273,14 +212,6 @@ fn plan_for_newuidmap(outside: u32) -> Arc<Plan> {
     let caller = Caller { may_map_users: false, may_map_groups: false, ..Caller::for_options(&options) };
     assert!(caller.newuidmap.is_some(), "newuidmap(1) is not installed");
     Arc::new(Plan::new(options, &caller).unwrap())
-}
-
-fn by_pidfd(other: &Living, names: &str) -> Join {
-    Join { source: JoinSource::Fd(other.0.process.pidfd().as_raw_fd()), types: types(names) }
-}
-
-fn by_path(other: &Living, name: &str) -> Join {
-    Join { source: JoinSource::Path(c(&format!("/proc/{}/ns/{name}", other.pid()))), types: types(name) }
 }
 
 const STEPS: usize = 31;

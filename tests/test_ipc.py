@@ -51,12 +51,12 @@ def made_here_looked_up_there(flags: str) -> tuple[list[str], str]:
     return inside(flags, system_v, 0), inside(flags, posix_queue, 0)
 
 
-def test_ipc_01_and_04_a_plain_child_finds_the_parents_objects() -> None:
+def test_ipc_01_ipc_04_a_plain_child_finds_the_parents_objects() -> None:
     assert inside("ipc", made_here_looked_up_there, "") == (["found"] * 3, "found")
 
 
 @pytest.mark.unprivileged
-def test_ipc_02_and_04_a_new_namespace_has_none_of_them() -> None:
+def test_ipc_02_ipc_04_a_new_namespace_has_none_of_them() -> None:
     assert inside("ipc", made_here_looked_up_there, "ipc") == (["ENOENT"] * 3, "ENOENT")
 
 

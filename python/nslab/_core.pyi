@@ -2,7 +2,7 @@
 
 from typing import Any, final
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
+__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "spawn", "table"]
 
 @final
 class Plan:
@@ -73,6 +73,9 @@ def plan(
     /,
 ) -> Plan:
     """Checks and orders a request; see `nslab.plan`."""
+
+def spawn(flags: int, argv: list[Any], executable: Any, options: dict[str, Any], /) -> Child:
+    """`plan` and `Plan.spawn` in one, for a program that gets nothing but namespaces."""
 
 def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]:
     """``(type, device, inode, id)`` of each namespace of a process, or of what a child of this thread would get."""

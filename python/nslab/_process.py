@@ -106,17 +106,32 @@ class Process(PopenBase):
 
     def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
         self._request = parse_flags(flags), _take_own(options) if options else options
-        if positional or options:
+        if positional or options or self._plan is not None:
             if sys.flags.warn_default_encoding:
                 from ._options import say_encoding
 
                 say_encoding(options)
             super().__init__(args, *positional, **options)
         else:
-            # No streams to prepare: the attributes are those of the class, see below. After a program has run, every
-            # line of Python is cold and costs as much as a system call.
-            self.args = args
-            self._execute_child(args, *_PLAIN_ARGUMENTS)
+            self._start_plain(args)
+
+    def _start_plain(self, args: Any) -> None:
+        """Do what `subprocess` would for a call with nothing but the program: its attributes are those of the class.
+
+        After a program has run, every line of Python is cold and costs as much as a system call.
+        """
+        if subprocess._active:  # type: ignore[attr-defined]
+            subprocess._cleanup()  # type: ignore[attr-defined]
+        self.args = args
+        argv, executable = _command(args, None, False)
+        sys.audit("subprocess.Popen", executable, argv, None, None)
+        try:
+            self._child = _core.spawn(self._request[0], argv, executable, self._request[1])
+        except SpawnError as error:
+            _name_file(error, executable, None)
+            raise
+        self.pid = self._child.claim()
+        self._child_created = True
 
     def __repr__(self) -> str:
         # As `subprocess` prints a Popen, so that what was written for that reads the same.
@@ -133,26 +148,21 @@ class Process(PopenBase):
         argv, executable = _command(args, executable, shell)
         process = _process(arguments)
         sys.audit("subprocess.Popen", executable, argv, process[0], process[1])
-        plan = self._plan
-        if plan is None:
+        if self._plan is None:
             flags, options = self._request
-            plan = _core.plan(flags, argv, executable, options, *process)
-        self._run(plan, executable, process[0], *_streams(arguments))
-
-    def _run(self, plan: _core.Plan, executable: Any, cwd: Any, *streams: int) -> None:
-        stdin, _, _, stdout, _, stderr = streams
+            self._plan = _core.plan(flags, argv, executable, options, *process)
         try:
-            self._child = plan.spawn(stdin, stdout, stderr)
+            self._run(self._plan, *_streams(arguments))
         except SpawnError as error:
-            if error.step == "execve":
-                error.filename = executable
-            elif error.step == "chdir":
-                error.filename = cwd
+            _name_file(error, executable, process[0])
             raise
+
+    def _run(self, plan: _core.Plan, *streams: int) -> None:
+        stdin, _, _, stdout, _, stderr = streams
+        self._child = plan.spawn(stdin, stdout, stderr)
         self.pid = self._child.claim()
         self._child_created = True
-        if streams != _NO_STREAMS:
-            self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
+        self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
     # ------------------------------------------------------------------------------------------------- waiting
 
@@ -215,6 +225,10 @@ class Process(PopenBase):
         if self.returncode is None and self._child is not None:
             self._child.send_signal(sig)
 
+    def __del__(self, *args: Any) -> None:
+        if self.returncode is None:
+            super().__del__(*args)
+
     # ------------------------------------------------------------------------------------------- what it knows
 
     @property
@@ -271,14 +285,10 @@ class _Plain(PopenBase):
     """Asks `subprocess` of this very Python what it does for a call with nothing but the program."""
 
     def _execute_child(self, *arguments: Any) -> None:
-        self.arguments = arguments[1:]
         self._closed_child_pipe_fds = True
 
 
-_plain = vars(_Plain("true"))
-_PLAIN_ARGUMENTS = _plain.pop("arguments")
-_NO_STREAMS = _streams(("true", *_PLAIN_ARGUMENTS))
-for _name, _value in _plain.items():
+for _name, _value in vars(_Plain("true")).items():
     setattr(Process, _name, _value)
 
 
@@ -290,6 +300,14 @@ def _take_own(options: dict[str, Any]) -> dict[str, Any]:
         if value is not None and value is not False:
             own[name] = OPTIONS[name](value)
     return own
+
+
+def _name_file(error: SpawnError, executable: Any, cwd: Any) -> None:
+    """Give the exception the file name that `subprocess` gives: the program or the directory, as it was passed."""
+    if error.step == "execve":
+        error.filename = executable
+    elif error.step == "chdir":
+        error.filename = cwd
 
 
 def _resolve(ended: asyncio.Future[None]) -> None:

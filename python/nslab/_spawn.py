@@ -189,5 +189,8 @@ class _DryRun(Process):
 
     made: _core.Plan
 
+    def _start_plain(self, args: Any) -> None:
+        subprocess.Popen.__init__(self, args)
+
     def _run(self, plan: _core.Plan, *_: Any) -> None:
         self.made = plan

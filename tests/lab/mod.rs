@@ -13,7 +13,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nslab::{Caller, Error, Exit, NAMESPACES, NamespaceSet, Options, Plan, Process, Spawned, spawn};
+use nslab::{
+    Caller, ClockOffset, Error, Exit, IdRange, Join, JoinSource, MapRequest, NAMESPACES, NamespaceSet, Options, Plan,
+    Process, Propagation, Spawned, spawn,
+};
 
 pub fn c(text: &str) -> CString {
     CString::new(text).unwrap()
@@ -82,11 +85,11 @@ pub fn wait(process: &Process) -> Exit {
 }
 
 /// The step and the errno of a spawn that must fail.
-pub fn refused(options: Options) -> (&'static str, Errno) {
-    match spawn(&plan(options), [-1; 3]) {
+pub fn refused(plan: &Arc<Plan>) -> (&'static str, Errno) {
+    match spawn(plan, [-1; 3]) {
         Err(Error::Step { step, errno, .. }) => (step, errno),
-        Err(other) => panic!("{other}"),
-        Ok(spawned) => panic!("it runs, and ended with {}", wait(&spawned.process).returncode),
+        Err(other) => panic!("{other}\n{plan}"),
+        Ok(spawned) => panic!("it runs, and ended with {}\n{plan}", wait(&spawned.process).returncode),
     }
 }
 
@@ -94,9 +97,10 @@ pub fn refused(options: Options) -> (&'static str, Errno) {
 pub struct Living(pub Spawned);
 
 impl Living {
-    pub fn new(mut options: Options) -> Self {
-        options.argv = vec![c("sleep"), c("600")];
-        options.executable = c("sleep");
+    /// In namespaces of all types, with this host name.
+    pub fn new(hostname: &str) -> Self {
+        let hostname = Some(hostname.into());
+        let options = Options { hostname, map_root_user: true, ..program("all", &["sleep", "600"]) };
         Self(spawn(&plan(options), [-1; 3]).unwrap())
     }
 
@@ -112,12 +116,18 @@ impl Drop for Living {
     }
 }
 
-/// Runs one ignored test of this program in a process of its own, after `prepare` has changed that; fails if it fails.
+/// One ignored test of this program as a program of its own.
+pub fn alone(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    command
+}
+
+/// Runs it after `prepare` has changed its process, and fails if it fails.
 ///
 /// `prepare` runs between fork and exec, so it may only make system calls.
 pub fn apart(test: &str, prepare: fn() -> io::Result<()>) {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"]);
+    let mut command = alone(test);
     // SAFETY: it makes system calls only, which is safe after a fork.
     #[allow(unsafe_code)]
     unsafe {
@@ -130,19 +140,24 @@ pub fn apart(test: &str, prepare: fn() -> io::Result<()>) {
     assert!(text.contains("1 passed"), "{text}");
 }
 
-/// What some container profiles do: clone3(2) answers ENOSYS. It cannot be taken back.
+/// What some container profiles do: clone3(2) answers ENOSYS.
 pub fn refuse_clone3() -> io::Result<()> {
-    const NUMBER: u32 = libc::SYS_clone3 as u32;
-    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+    filter(libc::SYS_clone3, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned())
+}
+
+/// Gives a system call another outcome in this process and its children, for ever, see seccomp(2).
+pub fn filter(call: libc::c_long, outcome: u32) -> io::Result<()> {
+    #[allow(clippy::cast_possible_truncation)] // the constants fit into their fields
     let op = |code: u32, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
-    let mut filter = [
+    let number = u32::try_from(call).unwrap_or(0);
+    let mut program = [
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, NUMBER),
-        op(libc::BPF_RET | libc::BPF_K, 0, ENOSYS),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, number),
+        op(libc::BPF_RET | libc::BPF_K, 0, outcome),
         op(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
-    // SAFETY: the program and its filter live during the calls.
+    let program = libc::sock_fprog { len: 4, filter: program.as_mut_ptr() };
+    // SAFETY: the program lives during the calls.
     #[allow(unsafe_code)]
     let done = unsafe {
         if libc::geteuid() != 0 {
@@ -168,4 +183,73 @@ pub fn own_mounts() -> io::Result<()> {
 
 pub fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
+}
+
+pub const SHOW_MAP: &str = "echo $(cat /proc/self/uid_map)";
+
+pub fn several_ids() -> Options {
+    let (zero, others) = (IdRange { inside: 0, outside: 0, count: 1 }, IdRange { inside: 1, outside: 1000, count: 9 });
+    let map = Some(MapRequest::Ranges(vec![zero, others]));
+    Options { map_users: map.clone(), map_groups: map, ..shell("user", SHOW_MAP) }
+}
+
+/// All namespaces and all options; prints [`EVERYTHING`].
+pub fn everything() -> Options {
+    let script = "echo $(uname -n) $(cat /proc/sys/kernel/domainname) $$ $(umask) $(pwd) $LAB $(id -u) \
+                  $(sed -n 's/monotonic *\\([0-9]*\\).*/\\1/p' /proc/self/timens_offsets)";
+    Options {
+        hostname: Some(b"lab".to_vec()),
+        domainname: Some(b"dom".to_vec()),
+        map_root_user: true,
+        propagation: Some(Propagation::Slave),
+        mount_proc: Some(c("/proc")),
+        loopback: true,
+        monotonic: Some(ClockOffset { seconds: 100, nanoseconds: 5 }),
+        boottime: Some(ClockOffset { seconds: 7, nanoseconds: 0 }),
+        kill_child: Some(libc::SIGKILL),
+        cwd: Some(c("/")),
+        umask: Some(0o27),
+        start_new_session: true,
+        env: Some(vec![c("LAB=yes"), c("PATH=/nonexistent:/usr/bin:/bin")]),
+        user: Some(0),
+        group: Some(0),
+        extra_groups: Some(Vec::new()),
+        ..shell("all", script)
+    }
+}
+
+pub const EVERYTHING: &str = "lab dom 1 0027 / yes 0 100";
+
+pub fn proc_at(path: &str) -> Options {
+    Options { mount_proc: Some(c(path)), ..shell("mnt pid", &format!("readlink {path}/self | wc -l")) }
+}
+
+pub fn by_pidfd(other: &Living, names: &str) -> Join {
+    Join { source: JoinSource::Fd(other.0.process.pidfd().as_raw_fd()), types: types(names) }
+}
+
+pub fn by_path(other: &Living, name: &str) -> Join {
+    Join { source: JoinSource::Path(c(&format!("/proc/{}/ns/{name}", other.pid()))), types: types(name) }
+}
+
+/// A plan for each step that can fail, and how it does. `other` is in namespaces of all types.
+pub fn failing(other: &Living) -> Vec<(Arc<Plan>, (&'static str, Errno))> {
+    let row = |options: Options, step: &'static str, errno: Errno| (plan(options), (step, errno));
+    let yes = || program("uts", &["true"]);
+    let own_user = || vec![Join { source: JoinSource::Path(c("/proc/self/ns/user")), types: types("user") }];
+    let myself = || Options { map_current_user: true, ..program("user", &["true"]) };
+    output(Options { join: vec![by_pidfd(other, "user")], ..shell("", "echo 0 >/proc/sys/user/max_ipc_namespaces") });
+    vec![
+        row(program("all", &["no-such-program"]), "execve", Errno::ENOENT),
+        row(program("", &["/etc/passwd"]), "execve", Errno::EACCES),
+        row(Options { cwd: Some(c("/nonexistent")), ..yes() }, "chdir", Errno::ENOENT),
+        row(proc_at("/nonexistent"), "mount_proc", Errno::ENOENT),
+        row(Options { join: own_user(), ..program("", &["true"]) }, "setns", Errno::EINVAL),
+        row(Options { join: own_user(), ..yes() }, "setns", Errno::EINVAL),
+        row(Options { join: vec![by_pidfd(other, "user")], ..program("ipc", &["true"]) }, "clone", Errno::ENOSPC),
+        row(Options { user: Some(4_000_000), ..myself() }, "setuid", Errno::EINVAL),
+        row(Options { group: Some(4_000_000), ..myself() }, "setgid", Errno::EINVAL),
+        row(Options { extra_groups: Some(vec![0]), ..myself() }, "extra_groups", Errno::EPERM),
+        row(Options { pass_fds: vec![999], ..yes() }, "pass_fds", Errno::EBADF),
+    ]
 }
