@@ -1,4 +1,4 @@
-/* The C baseline: the least code that does what nslab.spawn() and wait() do, for the same flags.
+/* The C baseline: the least code that makes the system calls of nslab.spawn() and wait(), for the same flags.
  *
  * It answers the lines `FLAGS PAYLOAD COUNT` on stdin with COUNT lines `called returned reaped closed`
  * (CLOCK_MONOTONIC, ns) on stdout, so that the driver can alternate it with the Python contenders: on a machine
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/syscall.h>
@@ -44,6 +45,8 @@ struct child {
     char *argv[2];
     char uid_map[32], gid_map[32];
     sigset_t mask;
+    int pidfd;
+    uint64_t ids[8];
     /* Written by the child: the memory is shared, so this is the whole error report. */
     const char *failed;
     int error;
@@ -52,10 +55,11 @@ struct child {
 static const struct {
     const char *name;
     uint64_t flag;
+    unsigned request; /* PIDFD_GET_*_NAMESPACE */
 } namespaces[] = {
-    {"cgroup", CLONE_NEWCGROUP}, {"ipc", CLONE_NEWIPC},   {"mnt", CLONE_NEWNS},
-    {"net", CLONE_NEWNET},       {"pid", CLONE_NEWPID},   {"time", CLONE_NEWTIME},
-    {"user", CLONE_NEWUSER},     {"uts", CLONE_NEWUTS},
+    {"cgroup", CLONE_NEWCGROUP, 1}, {"ipc", CLONE_NEWIPC, 2}, {"mnt", CLONE_NEWNS, 3},
+    {"net", CLONE_NEWNET, 4},       {"pid", CLONE_NEWPID, 5}, {"time", CLONE_NEWTIME, 8},
+    {"user", CLONE_NEWUSER, 9},     {"uts", CLONE_NEWUTS, 10},
 };
 
 /* clone3 has no libc wrapper, and a child on another stack cannot return through this frame:
@@ -120,8 +124,30 @@ static int fail(struct child *child, const char *step) {
     return 127;
 }
 
+/* Which namespaces the program has must be known even if it is gone before anybody can look. The kernel has put the
+ * child's pidfd into the parent's descriptor table, so the child begins with that and then copies it. */
+static int note_namespaces(struct child *child) {
+    for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++) {
+        struct {
+            struct file_handle header;
+            uint64_t id;
+            uint32_t type, inode;
+        } handle = {.header.handle_bytes = 16};
+        int mount;
+        if (!(child->flags & namespaces[i].flag))
+            continue;
+        int fd = ioctl(child->pidfd, _IO(0xFF, namespaces[i].request), 0);
+        if (fd < 0 || name_to_handle_at(fd, "", &handle.header, &mount, AT_EMPTY_PATH))
+            return -1;
+        child->ids[i] = handle.id;
+    }
+    return 0;
+}
+
 static int run_child(void *arg) {
     struct child *child = arg;
+    if (child->flags && unshare(CLONE_FILES))
+        return fail(child, "unshare_files");
     if (child->flags & CLONE_NEWUSER) {
         if (write_file("/proc/self/uid_map", child->uid_map))
             return fail(child, "uid_map");
@@ -132,6 +158,8 @@ static int run_child(void *arg) {
     }
     if (child->flags & CLONE_NEWNS && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
         return fail(child, "propagation");
+    if (child->flags && note_namespaces(child))
+        return fail(child, "note_namespaces");
     if (syscall(SYS_close_range, 3U, ~0U, 0U))
         return fail(child, "close_range");
     /* CLONE_CLEAR_SIGHAND keeps ignored signals ignored, and Python ignores these two. */
@@ -153,15 +181,14 @@ static long long now(void) {
 static void live(char *stack, uint64_t flags, char *payload) {
     long long called = now();
 
-    int pidfd = -1;
-    struct child child = {.flags = flags, .argv = {payload, NULL}};
+    struct child child = {.flags = flags, .argv = {payload, NULL}, .pidfd = -1};
     if (flags & CLONE_NEWUSER) {
         snprintf(child.uid_map, sizeof child.uid_map, "0 %u 1\n", geteuid());
         snprintf(child.gid_map, sizeof child.gid_map, "0 %u 1\n", getegid());
     }
     struct clone_request request = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLEAR_SIGHAND | flags,
-        .pidfd = (uintptr_t)&pidfd,
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLEAR_SIGHAND | flags | (flags ? CLONE_FILES : 0),
+        .pidfd = (uintptr_t)&child.pidfd,
         .exit_signal = SIGCHLD,
         .stack = (uintptr_t)stack,
         .stack_size = STACK_SIZE,
@@ -178,15 +205,15 @@ static void live(char *stack, uint64_t flags, char *payload) {
 
     long long returned = now();
 
-    struct pollfd exited = {.fd = pidfd, .events = POLLIN};
+    struct pollfd exited = {.fd = child.pidfd, .events = POLLIN};
     while (poll(&exited, 1, -1) < 0 && errno == EINTR)
         ;
     siginfo_t status;
-    waitid(P_PIDFD, pidfd, &status, WEXITED);
+    waitid(P_PIDFD, child.pidfd, &status, WEXITED);
 
     long long reaped = now();
 
-    close(pidfd);
+    close(child.pidfd);
 
     long long closed = now();
 

@@ -1,6 +1,6 @@
 """nslab beside C and its peers in one run: Markdown on stdout, JSON and a plot in target/bench.
 
-Needs a C compiler; the picture needs matplotlib (see requirements.txt).
+Needs a C compiler; the picture needs matplotlib (`make bench` installs it).
 """
 
 import argparse

@@ -29,7 +29,7 @@ def save(findings: Findings, path: Path) -> None:
     try:
         import matplotlib
     except ModuleNotFoundError:
-        findings.note("No plot: matplotlib is not installed (benches/requirements.txt).")
+        findings.note("No plot: matplotlib is not installed (`make bench` does it).")
         return
     matplotlib.use("agg")
     matplotlib.rcParams.update(

@@ -15,11 +15,10 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, sh, spawn, with_user
-from nested import inside
+from nested import inside, interpreter
 
 import nslab
 
-TESTS = str(Path(__file__).parent)
 # Tells when it is ready, and leaves with 42 on SIGTERM.
 POLITE = [
     sys.executable,
@@ -134,7 +133,7 @@ def test_stop_returns_the_programs_own_status() -> None:
         assert child.stop() == 42
 
 
-def spawn_and_wait(flags: str, kill_child: int | bool, options: dict[str, Any]) -> None:
+def _spawn_and_wait(flags: str, kill_child: int | bool, options: dict[str, Any]) -> None:
     bits, options = with_user(flags, options)
     child = nslab.spawn(bits, ["sleep", "60"], kill_child=kill_child, **options)
     print(child.pid, flush=True)
@@ -143,10 +142,7 @@ def spawn_and_wait(flags: str, kill_child: int | bool, options: dict[str, Any]) 
 
 def ends_with_its_parent(flags: str, kill_child: int | bool, sig: int = signal.SIGKILL, **options: Any) -> bool:
     """Let an interpreter spawn a child, end the interpreter, return whether the child ended soon."""
-    call = (
-        f"sys.path[:0] = [{TESTS!r}]; import test_signals; test_signals.spawn_and_wait(*{flags, kill_child, options})"
-    )
-    command = [sys.executable, "-c", f"import sys; {call}"]
+    command = interpreter(_spawn_and_wait, flags, kill_child, options)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         pidfd = os.pidfd_open(int(parent.stdout.readline()))

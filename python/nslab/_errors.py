@@ -49,7 +49,11 @@ def _mixed(base: type[OSError]) -> type[SpawnError]:
 
 
 SpawnBlockingIOError = _mixed(BlockingIOError)
+SpawnBrokenPipeError = _mixed(BrokenPipeError)
 SpawnChildProcessError = _mixed(ChildProcessError)
+SpawnConnectionAbortedError = _mixed(ConnectionAbortedError)
+SpawnConnectionRefusedError = _mixed(ConnectionRefusedError)
+SpawnConnectionResetError = _mixed(ConnectionResetError)
 SpawnFileExistsError = _mixed(FileExistsError)
 SpawnFileNotFoundError = _mixed(FileNotFoundError)
 SpawnInterruptedError = _mixed(InterruptedError)

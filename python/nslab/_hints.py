@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from ._errors import SpawnError
 
+_CAP_SETGID = 1 << 6
+_CAP_SETUID = 1 << 7
 _CAP_SYS_ADMIN = 1 << 21
 
 
@@ -44,8 +46,8 @@ def _status(field: str) -> str:
     return found[1] if found else ""
 
 
-def _capable() -> bool:
-    return bool(int(_status("CapEff") or "0", 16) & _CAP_SYS_ADMIN)
+def _capable(wanted: int) -> bool:
+    return int(_status("CapEff") or "0", 16) & wanted == wanted
 
 
 def _always(_: str) -> bool:
@@ -53,7 +55,7 @@ def _always(_: str) -> bool:
 
 
 def _needs_user(detail: str) -> bool:
-    return "CLONE_NEWUSER" not in detail and not _capable()
+    return "CLONE_NEWUSER" not in detail and not _capable(_CAP_SYS_ADMIN)
 
 
 def _seccomp(_: str) -> bool:
@@ -118,6 +120,9 @@ ROWS = [
     Row("uid_map gid_map setgroups timens_offsets", "EACCES", lambda _: _status("CapEff") == "0" * 16,
         "the files in /proc belong to root while this process is not dumpable (it has changed its ids)",
         "prctl(PR_SET_DUMPABLE, 1), see prctl(2)"),
+    Row("uid_map gid_map", "EPERM", lambda _: _capable(_CAP_SETUID | _CAP_SETGID),
+        "each range must lie within one line of the caller's own map",
+        "compare with /proc/self/uid_map and gid_map"),
     Row("gid_map", "EPERM", _always,
         "without CAP_SETGID only the caller's own group can be mapped, and only with setgroups denied",
         'setgroups="deny", or install newgidmap (package uidmap) and give the user a range in /etc/subgid'),

@@ -298,7 +298,11 @@ def _take_own(options: dict[str, Any]) -> dict[str, Any]:
     for name in OPTIONS.keys() & options.keys():
         value = options.pop(name)
         if value is not None and value is not False:
-            own[name] = OPTIONS[name](value)
+            try:
+                own[name] = OPTIONS[name](value)
+            except (TypeError, ValueError) as error:
+                error.args = (f"{name}: {error}",)
+                raise
     return own
 
 
