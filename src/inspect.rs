@@ -129,7 +129,8 @@ pub fn types_of_fd(fd: RawFd) -> Option<NamespaceSet> {
     }
     match pid_of_pidfd(fd) {
         Some(pid) if pid > 0 => Some(differing(pid)).filter(|types| !types.is_empty()),
-        _ => Some(NamespaceSet::EMPTY),
+        Some(_) => Some(NamespaceSet::ALL),
+        None => Some(NamespaceSet::EMPTY),
     }
 }
 

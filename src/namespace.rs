@@ -61,6 +61,14 @@ pub struct NamespaceSet(u32);
 impl NamespaceSet {
     /// No namespace: a plain child.
     pub const EMPTY: Self = Self(0);
+    pub(crate) const ALL: Self = {
+        let (mut bits, mut row) = (0, 0);
+        while row < NAMESPACES.len() {
+            bits |= NAMESPACES[row].flag;
+            row += 1;
+        }
+        Self(bits)
+    };
     pub(crate) const MNT: Self = Self(libc::CLONE_NEWNS.cast_unsigned());
     pub(crate) const NET: Self = Self(libc::CLONE_NEWNET.cast_unsigned());
     pub(crate) const PID: Self = Self(libc::CLONE_NEWPID.cast_unsigned());
@@ -71,8 +79,7 @@ impl NamespaceSet {
     /// The set with exactly these bits, or `None` if one of them is no namespace.
     #[must_use]
     pub fn from_bits(bits: u32) -> Option<Self> {
-        let all = NAMESPACES.iter().fold(0, |bits, row| bits | row.flag);
-        (bits & !all == 0).then_some(Self(bits))
+        (bits & !Self::ALL.0 == 0).then_some(Self(bits))
     }
 
     /// The `CLONE_NEW*` bits.

@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionstart() -> None:
+    refuse_to_change_this_host()
     # Started once per process, at the first kill_child; it would look like a leak of the test that comes first.
     flags, options = with_user("", {"kill_child": True})
     nslab.run(flags, ["true"], **options)
@@ -39,6 +40,14 @@ def pytest_sessionstart() -> None:
 def pytest_collection_finish() -> None:
     # What is there now stays; so `snapshot` need look only through what the tests make, which is most of their time.
     gc.freeze()
+
+
+def refuse_to_change_this_host() -> None:
+    """Stop if the namespaces are not new: what the tests mount, set and kill in them would be this host's."""
+    kinds = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"]
+    _, output = sh(kinds, f"cd /proc/self/ns && stat -L -c '%n:%i' {' '.join(kinds)}")
+    if set(output.split()) & {f"{kind}:{inode(kind)}" for kind in kinds} or len(output.split()) != len(kinds):
+        pytest.exit(f"this build of nslab makes no namespaces: {output}", returncode=2)
 
 
 def with_user(flags: Any, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:

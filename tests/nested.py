@@ -84,6 +84,7 @@ def refusal(flags: Any, options: dict[str, Any] | None = None, argv: tuple[str, 
 _DESCEND = """
 import sys, nslab
 flags, level = sys.argv[2], int(sys.argv[3])
+assert level < 40, "there is no end"
 try:
     argv = [sys.executable, "-c", sys.argv[1], *sys.argv[1:3], str(level + 1)]
     sys.exit(nslab.run(flags, argv, map_root_user="user" in flags).returncode)

@@ -131,12 +131,21 @@ def test_the_order_in_which_they_are_given_is_no_matter(order: tuple[str, ...]) 
 
 
 @pytest.mark.unprivileged
-@pytest.mark.parametrize("flags", ["uts", "pid mnt", "net", "time", "user", "uts ipc cgroup", "all"])
+@pytest.mark.parametrize(
+    "flags", ["uts", "mnt", "net", "time", "user", "uts ipc cgroup", "cgroup ipc mnt net time user uts"]
+)
 def test_new_namespaces_are_made_in_those_that_are_joined(flags: str) -> None:
     with living() as target:
         found, theirs = seen(flags, join=target), inodes(target)
-    assert {kind for kind in KINDS if found[kind] != theirs[kind]} == set(KINDS if flags == "all" else flags.split())
+    assert {kind for kind in KINDS if found[kind] != theirs[kind]} == set(flags.split())
     assert all(found[kind] != inode(kind) for kind in KINDS)
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("flags", ["pid", "all"])
+def test_no_pid_namespace_is_made_in_one_that_is_joined(flags: str, invalid: Callable[..., str]) -> None:
+    with living() as target:
+        assert 'leave "pid" out of the flags' in invalid(flags, join=target)
 
 
 @pytest.mark.unprivileged

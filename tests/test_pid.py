@@ -179,7 +179,8 @@ def test_pid_25_a_proc_for_the_childs_namespace_made_outside(request: pytest.Fix
         request.addfinalizer(lambda: os.close(fd))
         return fd
 
-    with spawn("pid", ["sh", "-c", "cat & echo ready; wait"], stdin=nslab.PIPE, stdout=nslab.PIPE) as child:
+    argv = ["sh", "-c", "exec 3<&0; cat <&3 & echo ready; wait"]
+    with spawn("pid", argv, stdin=nslab.PIPE, stdout=nslab.PIPE) as child:
         assert child.stdout
         assert child.stdout.readline() == b"ready\n"
         namespace = closed_later(child.namespaces["pid"].open())

@@ -73,7 +73,7 @@ EVERYTHING: dict[str, Any] = {
     "start_new_session": True, "env": {"LAB": "a 'b' \"c\" $d ä", "PATH": os.environ["PATH"]},
 }  # fmt: skip
 
-BOTH = {
+BOTH: dict[str, tuple[Any, dict[str, Any]]] = {
     "plain": (0, {}),
     "uts": ("uts", {"hostname": "lab", "domainname": "-a 'b'"}),
     "pid": ("pid", {}),
@@ -93,7 +93,7 @@ BOTH = {
     "everything": ("all", EVERYTHING),
 }
 
-ROOTS = {
+ROOTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "a name that hostname(1) refuses": ("uts", {"hostname": "-a_b 'ü'"}),
     "no name": ("uts", {"hostname": ""}),
     "a name that is no text": ("uts", {"domainname": b"\xff'\xfe"}),
@@ -104,19 +104,11 @@ ROOTS = {
 }
 
 # What unshare(1) takes from util-linux 2.40 on, or never.
-C_ONLY = {
+C_ONLY: dict[str, tuple[Any, dict[str, Any]]] = {
     "several ranges": ("user uts", {"map_users": [(0, 0, 1), (1, 1000, 9)], "map_groups": [(0, 5, 3), (9, 0, 1)]}),
     "all ids": ("user", {"map_users": "all", "map_groups": "all", "setgroups": "allow", "user": 9, "group": 9}),
     "denied": ("user", {"map_users": [(0, 0, 9)], "map_groups": [(0, 0, 9)], "setgroups": "deny"}),
 }
-
-
-def cases(*tables: dict[str, Any]) -> list[Any]:
-    return [
-        pytest.param(*case, id=name, marks=UNPRIVILEGED if table is BOTH else ())
-        for table in tables
-        for name, case in table.items()
-    ]
 
 
 def by_shell(plan: nslab.Plan, _: Path) -> list[str]:
@@ -141,13 +133,20 @@ def same(twin: Twin, flags: Any, options: dict[str, Any], directory: Path) -> No
     assert observed(quietly(command)) == observed(nslab.run(flags, argv, **TEXT, **options)), command
 
 
-@pytest.mark.parametrize(("flags", "options"), cases(BOTH, ROOTS))
+@UNPRIVILEGED
+@pytest.mark.parametrize(("flags", "options"), BOTH.values(), ids=BOTH)
 @TWINS
 def test_twins_do_the_same(twin: Twin, flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
     same(twin, flags, options, tmp_path)
 
 
-@pytest.mark.parametrize(("flags", "options"), cases(C_ONLY))
+@pytest.mark.parametrize(("flags", "options"), ROOTS.values(), ids=ROOTS)
+@TWINS
+def test_twins_do_the_same_for_root(twin: Twin, flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    same(twin, flags, options, tmp_path)
+
+
+@pytest.mark.parametrize(("flags", "options"), C_ONLY.values(), ids=C_ONLY)
 def test_twin_c_source_does_the_same(flags: Any, options: dict[str, Any], tmp_path: Path) -> None:
     same(by_c, flags, options, tmp_path)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from . import _core
-from ._process import Process
+from ._process import Process, Unreachable
 
 
 class Step(NamedTuple):
@@ -71,7 +71,8 @@ class Plan:
         unknown = sorted(stdio.keys() - allowed)
         if unknown:
             raise TypeError(f"{unknown[0]} is part of the plan: give it to nslab.plan() (here: {', '.join(allowed)})")
-        process = Process.__new__(Process)
+        process: Process = Unreachable.__new__(Unreachable)
         process._plan = self._core
         process.__init__(self.args, **stdio)  # type: ignore[misc]
+        process.__class__ = Process
         return process

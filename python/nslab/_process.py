@@ -98,11 +98,18 @@ class Process(PopenBase):
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
         try:
             self._start(args, positional, flags, options)
-        except OSError as error:
-            # Whatever noticed it (a pipe for a stream, a module of ours): there is no descriptor left for a child.
-            if error.errno not in (errno.EMFILE, errno.ENFILE) or isinstance(error, SpawnError):
-                raise
-            raise from_core(error.errno, "clone", "", None) from None
+        except BaseException as error:
+            self._end()
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
+                raise from_core(error.errno, "clone", "", None) from None
+            raise
+
+    def _end(self) -> None:
+        """End a child that its caller never got, as an exception came between."""
+        if self._child is not None and self.returncode is None:
+            self._child.end()
+            self.returncode = self._child.poll()
 
     def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
         self._request = parse_flags(flags), _take_own(options) if options else options
@@ -281,6 +288,14 @@ class Process(PopenBase):
         return self._child
 
 
+class Unreachable(Process):
+    """A process that its caller does not know yet: it ends with the last reference, whatever exception came."""
+
+    def __del__(self, *args: Any) -> None:
+        self._end()
+        super().__del__(*args)
+
+
 class _Plain(PopenBase):
     """Asks `subprocess` of this very Python what it does for a call with nothing but the program."""
 
@@ -301,7 +316,8 @@ def _take_own(options: dict[str, Any]) -> dict[str, Any]:
             try:
                 own[name] = OPTIONS[name](value)
             except (TypeError, ValueError) as error:
-                error.args = (f"{name}: {error}",)
+                if not str(error).startswith(name):
+                    error.args = (f"{name}: {error}",)
                 raise
     return own
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 
-from ._process import Process
+from ._process import Process, Unreachable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def _forwarded(declared: Function) -> Function:
 
     @functools.wraps(declared)  # type: ignore[arg-type]
     def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
-        process: Process = _Unreachable(argv, flags=flags, **options)
+        process: Process = Unreachable(argv, flags=flags, **options)
         # Only now, with no call left in which a signal handler could raise before the caller has it.
         process.__class__ = Process
         return process
@@ -139,7 +139,7 @@ def run(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = subprocess.PIPE
-    with _Unreachable(argv, flags=flags, **options) as process:
+    with Unreachable(argv, flags=flags, **options) as process:
         try:
             stdout, stderr = process.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired as expired:
@@ -172,16 +172,6 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
 
     dry = _DryRun(argv, flags=flags, **options)
     return Plan(dry.made, dry.args, keep=options)
-
-
-class _Unreachable(Process):
-    """A process that nobody outside this module knows yet: it ends with the last reference, whatever exception came."""
-
-    def __del__(self, *args: Any) -> None:
-        if self._child is not None and self.returncode is None:
-            self._child.end()
-            self.returncode = self._child.poll()
-        super().__del__(*args)
 
 
 class _DryRun(Process):

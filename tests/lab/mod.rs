@@ -29,10 +29,13 @@ pub fn types(names: &str) -> NamespaceSet {
     NamespaceSet::from_bits(rows.map(|row| row.flag).sum()).unwrap()
 }
 
-/// This program in these namespaces, with what `subprocess` takes as defaults.
+/// This program in these namespaces, with what `subprocess` takes as defaults. For an ordinary user, with the user
+/// namespace.
 pub fn program(names: &str, argv: &[&str]) -> Options {
+    let ordinary = !names.is_empty() && !nix::unistd::geteuid().is_root();
     Options {
-        flags: types(names),
+        flags: if ordinary { types(names).union(types("user")) } else { types(names) },
+        map_root_user: ordinary,
         executable: c(argv[0]),
         argv: argv.iter().map(|argument| c(argument)).collect(),
         close_fds: true,
@@ -134,10 +137,16 @@ pub fn apart(test: &str, prepare: fn() -> io::Result<()>) {
         command.pre_exec(prepare);
     }
     let done = command.output().unwrap();
-    let text = [done.stdout, done.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    assert!(done.status.success(), "{test}: {}\n{text}", done.status);
-    assert!(text.contains("1 passed"), "{text}");
+    let printed = [done.stdout, done.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(done.status.success(), "{test}: {}\n{printed}", done.status);
+    assert!(printed.contains("1 passed"), "{printed}");
+}
+
+/// For a test that needs a process of its own, and nothing else.
+#[allow(clippy::unnecessary_wraps)] // as `apart` takes it
+pub fn nothing() -> io::Result<()> {
+    Ok(())
 }
 
 /// What some container profiles do: clone3(2) answers ENOSYS.
@@ -181,8 +190,13 @@ pub fn own_mounts() -> io::Result<()> {
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// For tests of what only root may do; says where one is skipped.
 pub fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
 }
 
 pub const SHOW_MAP: &str = "echo $(cat /proc/self/uid_map)";
