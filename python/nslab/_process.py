@@ -100,7 +100,7 @@ class Process(PopenBase):
             self._start(args, positional, flags, options)
         except BaseException as error:
             self._end()
-            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
                 # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
                 raise from_core(error.errno, "clone", "", None) from None
             raise

@@ -117,8 +117,9 @@ impl Source {
     }
 
     fn clone(&self, types: NamespaceSet) -> String {
-        let types = if types.is_empty() { String::new() } else { spaced(&types.to_string()) + " | " };
-        let call = format!("    pid_t pid = clone(child, stack + STACK_SIZE, {types}SIGCHLD, NULL);");
+        let flags: Vec<_> = types.rows().map(|(_, row)| row.c_name).chain(["SIGCHLD"]).collect();
+        let flags: Vec<_> = flags.chunks(4).map(|some| some.join(" | ")).collect();
+        let call = format!("    pid_t pid = clone(child, stack + STACK_SIZE, {}, NULL);", flags.join(" |\n        "));
         let process = "\n    char process[16];\n    snprintf(process, sizeof(process), \"%d\", pid);";
         let process = if self.writes_maps { process } else { "" };
         format!("{call}\n{}{process}", checked("pid", "clone"))

@@ -190,7 +190,7 @@ impl Line {
         if name.split(|byte| *byte == b'.').all(plain) {
             self.commands.push(format!("hostname -- {}", quote(name)));
         } else {
-            self.comment("hostname(1) refuses this name; the file takes it from root, but no user namespace's");
+            self.comment("hostname(1) refuses this name; the file takes it, but from the root of no user namespace");
             self.commands.push(format!("printf '%s\\n' {} >/proc/sys/kernel/hostname", quote(name)));
         }
     }
