@@ -182,6 +182,8 @@ def reachable_by_others(paths: list[str]) -> str:
         lines += [f"mkdir $stage/{i}; mount --rbind '{path}' $stage/{i}" for i, path in enumerate(wanted)]
         lines += [f"mount -t tmpfs -o mode=755 none '{cover}'"]
         lines += [f"mkdir -p '{path}'; mount --rbind $stage/{i} '{path}'" for i, path in enumerate(wanted)]
+        # The directory itself is the host's.
+        lines += ["umount -R $stage", "rmdir $stage"]
     return "\n".join(lines)
 
 
