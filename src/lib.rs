@@ -43,6 +43,7 @@ mod plan;
 mod process;
 #[cfg(feature = "python")]
 mod python;
+mod rules;
 mod spawn;
 mod step;
 mod sys;

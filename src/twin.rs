@@ -64,9 +64,10 @@ fn own_environment(exec: &Exec) -> Option<Vec<CString>> {
     (environment != CStrArray::environment().strings()).then_some(environment)
 }
 
-/// Text for a comment: on one line, whatever is in it.
+/// Text for a comment: on one line, and without characters that reorder or hide what follows.
 fn one_line(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    let shown = |c: char| matches!(c, ' '..='~') || c.is_alphanumeric();
+    text.chars().flat_map(|c| if shown(c) { vec![c] } else { c.escape_default().collect() }).collect()
 }
 
 /// As both languages write bytes that are no text.

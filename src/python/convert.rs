@@ -1,0 +1,157 @@
+//! What Python gives, as the core takes it.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use super::raise;
+use crate::inspect::{self, NamespaceId};
+use crate::options::{ClockOffset, Join, JoinSource};
+use crate::{Error, IdRange, MapRequest, NamespaceSet, Options};
+
+/// Out of range is a ValueError, as `subprocess` has it.
+pub fn read_groups(gids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    gids.extract().map_err(|_| PyValueError::new_err("invalid group id"))
+}
+
+pub fn read_fd(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let bad = |_| PyValueError::new_err(format!("pass_fds must be open descriptors, not {fd:?}"));
+    fd.extract::<i64>()?.try_into().map_err(bad)
+}
+
+/// The options of `nslab.spawn` that `subprocess` does not have.
+pub fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResult<()> {
+    match name {
+        "hostname" => o.hostname = Some(bytes(value)?),
+        "domainname" => o.domainname = Some(bytes(value)?),
+        "map_root_user" => o.map_root_user = value.is_truthy()?,
+        "map_current_user" => o.map_current_user = value.is_truthy()?,
+        "map_users" => o.map_users = Some(read_map(name, value)?),
+        "map_groups" => o.map_groups = Some(read_map(name, value)?),
+        "setgroups" => {
+            o.setgroups = Some(match value.extract::<String>().as_deref() {
+                Ok("allow") => true,
+                Ok("deny") => false,
+                _ => return Err(PyValueError::new_err(format!("setgroups must be 'allow' or 'deny', not {value:?}"))),
+            });
+        }
+        "propagation" => o.propagation = Some(value.extract::<String>()?.parse().map_err(PyValueError::new_err)?),
+        "mount_proc" => o.mount_proc = Some(value.extract::<Text>()?.0),
+        "loopback" => o.loopback = value.is_truthy()?,
+        "monotonic" => o.monotonic = Some(read_offset(value)?),
+        "boottime" => o.boottime = Some(read_offset(value)?),
+        "join" => o.join = read_joins(value)?,
+        "kill_child" => o.kill_child = Some(value.extract()?),
+        other => return Err(PyTypeError::new_err(format!("unknown option {other}"))),
+    }
+    Ok(())
+}
+
+/// A string for the kernel: `str`, `bytes` or a path, without NUL.
+pub struct Text(pub CString);
+
+impl<'py> FromPyObject<'_, 'py> for Text {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        let bytes = bytes(&value)?;
+        CString::new(bytes).map(Text).map_err(|_| PyValueError::new_err("embedded null byte"))
+    }
+}
+
+/// `os.fsencode`.
+fn bytes(value: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    if let Ok(bytes) = value.cast::<PyBytes>() {
+        return Ok(bytes.as_bytes().to_vec());
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        // Every file system encoding has ASCII; for the rest ask Python which it is.
+        if let Ok(ascii) = text.to_str()
+            && ascii.is_ascii()
+        {
+            return Ok(ascii.as_bytes().to_vec());
+        }
+        return Ok(value.extract::<std::ffi::OsString>()?.into_vec());
+    }
+    let path = value.py().import("os")?.getattr("fspath")?.call1((value,))?;
+    bytes(&path)
+}
+
+pub fn read_env(env: &Bound<'_, PyAny>) -> PyResult<Vec<CString>> {
+    let pairs = env.call_method0("items")?;
+    let pair = |pair: PyResult<Bound<'_, PyAny>>| {
+        let pair = pair?;
+        let mut variable = bytes(&pair.get_item(0)?)?;
+        if variable.contains(&b'=') {
+            return Err(PyValueError::new_err("illegal environment variable name"));
+        }
+        variable.push(b'=');
+        variable.extend(bytes(&pair.get_item(1)?)?);
+        CString::new(variable).map_err(|_| PyValueError::new_err("embedded null byte"))
+    };
+    pairs.try_iter()?.map(pair).collect()
+}
+
+fn read_map(option: &str, value: &Bound<'_, PyAny>) -> PyResult<MapRequest> {
+    if let Ok(word) = value.extract::<String>() {
+        return match word.as_str() {
+            "auto" => Ok(MapRequest::Auto),
+            "subids" => Ok(MapRequest::Subids),
+            "all" => Ok(MapRequest::All),
+            _ => Err(PyValueError::new_err(format!(
+                "{option} must be (inside, outside, count) tuples, \"auto\", \"subids\" or \"all\", not {word:?}"
+            ))),
+        };
+    }
+    let id = |value: &Bound<'_, PyAny>| {
+        value.extract::<u32>().map_err(|error| {
+            let negative_or_large = error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py());
+            let message = format!("{option}: {value:?} is no id: 0 to 4294967294");
+            if negative_or_large { PyValueError::new_err(message) } else { error }
+        })
+    };
+    let range = |item: PyResult<Bound<'_, PyAny>>| {
+        let item = item?;
+        if item.len()? != 3 {
+            return Err(PyValueError::new_err(format!("{option}: {item:?} must be (inside, outside, count)")));
+        }
+        let (inside, outside) = (id(&item.get_item(0)?)?, id(&item.get_item(1)?)?);
+        Ok(IdRange { inside, outside, count: id(&item.get_item(2)?)? })
+    };
+    value.try_iter()?.map(range).collect::<PyResult<_>>().map(MapRequest::Ranges)
+}
+
+/// `(seconds, nanoseconds)`.
+fn read_offset(value: &Bound<'_, PyAny>) -> PyResult<ClockOffset> {
+    let (seconds, nanoseconds) = value.extract()?;
+    Ok(ClockOffset { seconds, nanoseconds })
+}
+
+fn read_joins(value: &Bound<'_, PyAny>) -> PyResult<Vec<Join>> {
+    let mut joins = Vec::new();
+    for item in value.try_iter()? {
+        joins.extend(read_join(&item?)?);
+    }
+    Ok(joins)
+}
+
+/// An fd, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
+fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
+    let (source, types) = if let Ok(fd) = item.extract::<RawFd>() {
+        (JoinSource::Fd(fd), inspect::types_of_fd(fd))
+    } else if let Ok(tuple) = item.cast::<PyTuple>() {
+        let (bits, device, inode, id, pid) = tuple.extract()?;
+        (JoinSource::Id(NamespaceId { device, inode, id }, pid), NamespaceSet::from_bits(bits))
+    } else {
+        let path = item.extract::<Text>()?.0;
+        let types = inspect::open_path(&path).map(|file| inspect::types_of_fd(file.as_raw_fd()));
+        let detail = path.to_string_lossy().into_owned();
+        let refused = |errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno });
+        (JoinSource::Path(path), types.map_err(refused)?)
+    };
+    Ok(types.map(|types| Join { source, types }))
+}
