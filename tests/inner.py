@@ -38,6 +38,10 @@ class LatePytest(ModuleType):
 def main(pickled: str, fd: str | None = None) -> None:
     """Call the function; write what it returned or raised to ``fd``."""
     function, args = pickle.loads(bytes.fromhex(pickled))
+    if "pytest" in getattr(getattr(function, "__code__", None), "co_names", ()):
+        # Before it is called: it may use up what an import needs.
+        del sys.modules["pytest"]
+        import_module("pytest")
     if fd is None:
         function(*args)
         return

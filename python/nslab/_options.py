@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import locale
 import math
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
 
-from ._inspect import NamespaceId, current
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _NANO = 1_000_000_000
 
@@ -56,6 +56,8 @@ def _in_range(seconds: int, nanoseconds: int) -> tuple[int, int]:
 
 def namespaces_to_join(value: Any) -> list[Any]:
     """Flatten every form that ``join`` takes into descriptors, paths and namespace ids."""
+    from ._inspect import NamespaceId, current
+
     if isinstance(value, NamespaceId):
         return [value.key()]
     if isinstance(value, Mapping):
@@ -84,6 +86,8 @@ def say_encoding(options: dict[str, Any]) -> None:
     text = any(map(options.get, ("text", "universal_newlines", "errors")))
     if not text or options.get("encoding") is not None:
         return
+    import locale
+
     frame, level = sys._getframe(1), 2
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] in {"nslab", "subprocess"}:
         frame, level = frame.f_back, level + 1

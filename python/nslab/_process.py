@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import namedtuple
 
-from . import _core
+from . import _core, _options
 from ._errors import SpawnError, from_core
 from ._namespace import parse_flags
 
@@ -31,37 +31,26 @@ StepTime = namedtuple("StepTime", ["name", "start", "duration"])
 StepTime.__doc__ = "What one step cost: its start on ``time.monotonic_ns()``'s clock and its duration in nanoseconds."
 
 
-def _lazy(name: str) -> Callable[[Any], Any]:
-    """Name a converter of `_options`, imported when an option first needs it."""
-
-    def convert(value: Any) -> Any:
-        from . import _options
-
-        return getattr(_options, name)(value)
-
-    return convert
-
-
 def _as_is(value: Any) -> Any:
     return value
 
 
 # Every option that `subprocess.Popen` does not have, and what turns it into what the core takes.
 OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "hostname": _lazy("name"),
-    "domainname": _lazy("name"),
+    "hostname": _options.name,
+    "domainname": _options.name,
     "map_root_user": _as_is,
     "map_current_user": _as_is,
     "map_users": _as_is,
     "map_groups": _as_is,
     "setgroups": _as_is,
     "propagation": _as_is,
-    "mount_proc": _lazy("mount_point"),
+    "mount_proc": _options.mount_point,
     "loopback": _as_is,
-    "monotonic": _lazy("clock_offset"),
-    "boottime": _lazy("clock_offset"),
-    "join": _lazy("namespaces_to_join"),
-    "kill_child": _lazy("death_signal"),
+    "monotonic": _options.clock_offset,
+    "boottime": _options.clock_offset,
+    "join": _options.namespaces_to_join,
+    "kill_child": _options.death_signal,
 }
 
 # CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
@@ -115,9 +104,7 @@ class Process(PopenBase):
         self._request = parse_flags(flags), _take_own(options) if options else options
         if positional or options or self._plan is not None:
             if sys.flags.warn_default_encoding:
-                from ._options import say_encoding
-
-                say_encoding(options)
+                _options.say_encoding(options)
             super().__init__(args, *positional, **options)
         else:
             self._start_plain(args)
