@@ -63,8 +63,13 @@ $(VENV)/bench: pyproject.toml $(VENV)/dev
 	./packages bubblewrap
 	touch $@
 
-$(VENV)/built: $(RUST) pyproject.toml $(VENV)/build
+$(VENV)/core: $(RUST) pyproject.toml $(VENV)/build
 	$(BIN)/maturin develop --quiet --release
+	touch $@
+
+# An editable install is not compiled by pip, and not by Python where PYTHONDONTWRITEBYTECODE is set.
+$(VENV)/built: $(VENV)/core $(wildcard python/nslab/*.py python/nslab/*/*.py)
+	$(BIN)/python -m compileall -q python/nslab
 	touch $@
 
 # The programs that the experiments call.

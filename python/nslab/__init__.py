@@ -26,7 +26,7 @@ from ._namespace import (
     CLONE_NEWUTS,
     Namespace,
 )
-from ._process import Process, StepTime
+from ._process import Process
 from ._spawn import plan, run, spawn
 
 Popen = Process
@@ -34,7 +34,7 @@ Popen = Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._inspect import NamespaceId, namespaces
-    from ._plan import Plan, Step
+    from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
@@ -43,6 +43,7 @@ else:
         "namespaces": "_inspect",
         "Plan": "_plan",
         "Step": "_plan",
+        "StepTime": "_plan",
         "Probe": "_probe",
         "probe": "_probe",
     }

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import signal as signals
 
@@ -44,26 +45,25 @@ class SpawnError(OSError):
 
 
 def _mixed(base: type[OSError]) -> type[SpawnError]:
+    """Return the class that is both, making it when first needed: there are fifteen, and most programs see none."""
     name = f"Spawn{base.__name__}"
-    return type(name, (SpawnError, base), {"__doc__": SpawnError.__doc__, "__module__": __name__})
+    if base is OSError:
+        return SpawnError
+    if name not in globals():
+        members = {"__doc__": SpawnError.__doc__, "__module__": __name__}
+        globals()[name] = type(name, (SpawnError, base), members)
+    made: type[SpawnError] = globals()[name]
+    return made
 
 
-SpawnBlockingIOError = _mixed(BlockingIOError)
-SpawnBrokenPipeError = _mixed(BrokenPipeError)
-SpawnChildProcessError = _mixed(ChildProcessError)
-SpawnConnectionAbortedError = _mixed(ConnectionAbortedError)
-SpawnConnectionRefusedError = _mixed(ConnectionRefusedError)
-SpawnConnectionResetError = _mixed(ConnectionResetError)
-SpawnFileExistsError = _mixed(FileExistsError)
-SpawnFileNotFoundError = _mixed(FileNotFoundError)
-SpawnInterruptedError = _mixed(InterruptedError)
-SpawnIsADirectoryError = _mixed(IsADirectoryError)
-SpawnNotADirectoryError = _mixed(NotADirectoryError)
-SpawnPermissionError = _mixed(PermissionError)
-SpawnProcessLookupError = _mixed(ProcessLookupError)
-SpawnTimeoutError = _mixed(TimeoutError)
+def __getattr__(name: str) -> type[SpawnError]:
+    # So that an exception from another process can be unpickled in one that has not made its class yet.
+    base = getattr(builtins, name.removeprefix("Spawn"), None)
+    if name.startswith("Spawn") and isinstance(base, type) and issubclass(base, OSError):
+        return _mixed(base)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-_CLASSES = {cls.__bases__[1]: cls for cls in SpawnError.__subclasses__()}
+
 # Steps whose detail is a path, which `OSError.filename` should name.
 _PATHS = {"execve", "chdir", "open_ns", "mount_proc"}
 
@@ -74,7 +74,7 @@ def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> 
         error = SpawnError(None, _killed_by(signal))
     else:
         text = os.strerror(errno)
-        cls = _CLASSES.get(type(OSError(errno, text)), SpawnError)
+        cls = _mixed(type(OSError(errno, text)))
         error = cls(errno, text, detail) if step in _PATHS else cls(errno, text)
     error.step, error.detail, error.signal = step, detail, signal
     _explain(error)

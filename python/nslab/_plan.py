@@ -19,6 +19,17 @@ class Step(NamedTuple):
     side: str
 
 
+class StepTime(NamedTuple):
+    """What one step cost."""
+
+    #: The step's name.
+    name: str
+    #: When it began, in nanoseconds of ``time.monotonic_ns()``'s clock.
+    start: int
+    #: How long it took, in nanoseconds.
+    duration: int
+
+
 class Plan:
     """What `nslab.plan` returns: validated and ordered, nothing cloned; it can run any number of times.
 

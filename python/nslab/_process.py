@@ -7,7 +7,6 @@ import operator
 import os
 import subprocess
 import sys
-from collections import namedtuple
 
 from . import _core, _options
 from ._errors import SpawnError, from_core
@@ -21,14 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._inspect import NamespaceId
-    from ._plan import Plan
+    from ._plan import Plan, StepTime
 
     PopenBase = subprocess.Popen[Any]
 else:
     PopenBase = subprocess.Popen
-
-StepTime = namedtuple("StepTime", ["name", "start", "duration"])
-StepTime.__doc__ = "What one step cost: its start on ``time.monotonic_ns()``'s clock and its duration in nanoseconds."
 
 
 def _as_is(value: Any) -> Any:
@@ -256,6 +252,8 @@ class Process(PopenBase):
     @property
     def timeline(self) -> tuple[StepTime, ...]:
         """What each step cost in this very child, ``clone`` and ``execve`` included."""
+        from ._plan import StepTime
+
         return tuple(map(StepTime._make, self._made.timeline))
 
     @property
