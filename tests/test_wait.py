@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import pytest
 import seccomp
-from conftest import inode, spawn
+from conftest import spawn
 from kernel import needs_linux
 from nested import inside
 
@@ -181,18 +181,6 @@ def test_wait_async_lets_the_loop_work() -> None:
             return await ended
 
     assert asyncio.run(main()) == 0
-
-
-def test_wai_11_the_namespaces_of_who_has_ended() -> None:
-    child = spawn("uts net", ["true"])
-    mine = child.namespaces["uts"]
-    child.wait()
-    assert child.namespaces["uts"] == mine
-    assert mine.inode != inode("uts")
-    with pytest.raises(FileNotFoundError):
-        nslab.namespaces(child.pid)
-    with pytest.raises(ProcessLookupError):
-        mine.open()
 
 
 def test_wai_13_killed_during_set_up_is_no_return_code() -> None:

@@ -100,7 +100,7 @@ ROWS = [
         'add "user" to the flags, and map_root_user=True'),
     Row("clone", "EPERM", lambda _: _sysctl("kernel.unprivileged_userns_clone") == "0",
         "kernel.unprivileged_userns_clone is 0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
-    Row("clone unshare", "EPERM", _seccomp, *_SECCOMP),
+    Row("clone unshare unshare_files setns", "EPERM", _seccomp, *_SECCOMP),
     Row("clone", "EPERM", _always,
         "the kernel makes no user namespace inside a chroot, nor for a caller whose ids have no mapping in its own",
         "leave the chroot, or map the caller's ids"),
