@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,11 @@ import nslab
 ROOT = os.geteuid() == 0
 PR_GET_DUMPABLE = 3
 WALL = 0x40000000
+KEYBOARD: dict[int, Any] = {
+    signal.SIGHUP: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,6 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionstart() -> None:
+    # A shell without job control ignores these for what it puts into the background, and so would all our children.
+    for number, handler in KEYBOARD.items():
+        signal.signal(number, handler)
     refuse_to_change_this_host()
     # Started once per process, at the first kill_child; it would look like a leak of the test that comes first.
     flags, options = with_user("", {"kill_child": True})
@@ -124,6 +133,10 @@ def leaves_nothing_behind() -> Iterator[None]:
     """No zombie, same fds, threads, signal mask, handlers, hostname, mount table, …, after every test."""
     before = snapshot()
     yield
+    # A thread that Python has joined may still be on its way out of the kernel.
+    deadline = time.monotonic() + 5
+    while len(os.listdir("/proc/self/task")) > before["threads"] and time.monotonic() < deadline:
+        os.sched_yield()
     after = snapshot()
     for what, value in before.items():
         assert after[what] == value, f"{what} changed"

@@ -239,12 +239,6 @@ def test_an_unknown_user_is_what_subprocess_says(options: dict[str, Any], invali
     assert str(ours.value) == str(theirs.value)
 
 
-@pytest.mark.parametrize("fds", [[-1], [2**40], ["x"]])
-def test_pass_fds_that_are_no_descriptors(fds: list[Any]) -> None:
-    with pytest.raises((ValueError, TypeError, OverflowError)):
-        nslab.spawn("uts", ["true"], pass_fds=fds)
-
-
 def test_pass_fds_that_are_not_open(refused: Refused) -> None:
     refused("pass_fds", errno.EBADF, "uts", pass_fds=[1000])
 
@@ -255,14 +249,14 @@ def test_no_descriptor_is_left() -> None:
     assert str(error).startswith("[Errno 24] clone: Too many open files")
 
 
-def _no_descriptor() -> OSError:
+def _no_descriptor() -> nslab.SpawnError:
     resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
     with contextlib.suppress(OSError):
         while True:
             os.dup(0)
     try:
         nslab.spawn("uts", ["true"])
-    except OSError as error:
+    except nslab.SpawnError as error:
         return error
     raise AssertionError("there was one")
 

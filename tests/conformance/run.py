@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,9 @@ def main() -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     # Some tests skip themselves where the limit is higher, and others in a virtual environment.
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    # A shell without job control ignores them for what it puts into the background.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     python = sys._base_executable  # type: ignore[attr-defined]
     # The warnings are those of regrtest.
     os.execve(python, [python, "-bb", "-W", "default", str(HERE / "suite.py"), *sys.argv[1:]], env)
