@@ -240,8 +240,10 @@ impl Run<'_> {
             let value = pid.unsigned_abs() / 10u32.pow(9 - u32::try_from(place).unwrap_or(0)) % 10;
             digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
         }
-        // What it opens from here on must not stay open in the caller, should it be killed.
-        sys::unshare(libc::CLONE_FILES.cast_unsigned())
+        // What it opens from here on must not stay open in the caller, should it be killed. Without the memory for a
+        // table of its own it goes on with the caller's: the child runs already.
+        let _ = sys::unshare(libc::CLONE_FILES.cast_unsigned());
+        Ok(())
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
