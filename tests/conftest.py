@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,17 @@ def spawn(flags: Any, argv: Any, **options: Any) -> nslab.Process:
 def inode(kind: str, pid: int | str = "self") -> int:
     """Return the inode of a namespace, read from /proc without nslab."""
     return os.stat(f"/proc/{pid}/ns/{kind}").st_ino
+
+
+def signal_sets(status: str) -> dict[str, set[int]]:
+    """Return the sets of signals (``SigBlk``, ``SigIgn``, …) in the text of a /proc/PID/status."""
+    rows = re.findall(r"^(Sig\w+):\s*([0-9a-f]{16})$", status, re.MULTILINE)
+    return {name: {bit + 1 for bit in range(64) if int(mask, 16) >> bit & 1} for name, mask in rows}
+
+
+def ignored_here() -> set[int]:
+    """Return what this process ignores: also what Python cannot say, as 32 and 33, which are libc's."""
+    return signal_sets(Path("/proc/self/status").read_text())["SigIgn"]
 
 
 def snapshot() -> dict[str, Any]:

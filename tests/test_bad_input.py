@@ -49,10 +49,9 @@ def test_every_option_is_in_this_table_or_needs_nothing() -> None:
     assert set(_process.OPTIONS) - set(NEEDS) == {"join", "kill_child"}
 
 
-@pytest.mark.parametrize("flags", [1 << 12, nslab.CLONE_NEWUTS | 0x100, -1, 1 << 63, 1 << 70])
-def test_an_unknown_flag_bit(flags: int, invalid: Invalid) -> None:
-    unknown = flags & ~int(nslab.Namespace.ALL)
-    assert hex(unknown & -unknown) in invalid(flags)
+@pytest.mark.parametrize(("flags", "bit"), [(1 << 12, "0x1000"), (nslab.CLONE_NEWUTS | 0x100, "0x100"), (-1, "0x1")])
+def test_an_unknown_flag_bit(flags: int, bit: str, invalid: Invalid) -> None:
+    assert f"the bit {bit}" in invalid(flags)
 
 
 @pytest.mark.parametrize(("flags", "meant"), [("utc", "uts"), ("uts,ipx", "ipc"), (["pid", "mont"], "mount")])
@@ -223,11 +222,10 @@ def test_a_program_without_its_first_line(tmp_path: Path, refused: Refused) -> N
 
 
 @pytest.mark.unprivileged
-@pytest.mark.parametrize("program", ["true", "/nonexistent"])
-def test_a_missing_directory_is_named_and_not_the_program(program: str, refused: Refused) -> None:
-    error = refused("chdir", errno.ENOENT, 0, [program], cwd="/no/such/directory")
+def test_a_missing_directory_is_named_and_not_the_program(refused: Refused) -> None:
+    error = refused("chdir", errno.ENOENT, 0, ["/nonexistent"], cwd="/no/such/directory")
     assert error.filename == "/no/such/directory"
-    assert program not in str(error)
+    assert "/nonexistent" not in str(error)
 
 
 @pytest.mark.parametrize("options", [{"user": "no-such-user"}, {"group": "no-such-group"}, {"user": -2}])

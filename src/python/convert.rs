@@ -97,32 +97,31 @@ pub fn read_env(env: &Bound<'_, PyAny>) -> PyResult<Vec<CString>> {
 }
 
 fn read_map(option: &str, value: &Bound<'_, PyAny>) -> PyResult<MapRequest> {
+    let malformed = |what: &Bound<'_, PyAny>, error: &PyErr| {
+        let message = format!(
+            "{option} must be (inside, outside, count) tuples of ids from 0 to 4294967294, \"auto\", \"subids\" or \
+             \"all\", not {what:?}"
+        );
+        let is_type = error.is_instance_of::<PyTypeError>(what.py());
+        if is_type { PyTypeError::new_err(message) } else { PyValueError::new_err(message) }
+    };
     if let Ok(word) = value.extract::<String>() {
         return match word.as_str() {
             "auto" => Ok(MapRequest::Auto),
             "subids" => Ok(MapRequest::Subids),
             "all" => Ok(MapRequest::All),
-            _ => Err(PyValueError::new_err(format!(
-                "{option} must be (inside, outside, count) tuples, \"auto\", \"subids\" or \"all\", not {word:?}"
-            ))),
+            _ => Err(malformed(value, &PyValueError::new_err(()))),
         };
     }
-    let id = |value: &Bound<'_, PyAny>| {
-        value.extract::<u32>().map_err(|error| {
-            let negative_or_large = error.is_instance_of::<pyo3::exceptions::PyOverflowError>(value.py());
-            let message = format!("{option}: {value:?} is no id: 0 to 4294967294");
-            if negative_or_large { PyValueError::new_err(message) } else { error }
-        })
-    };
-    let range = |item: PyResult<Bound<'_, PyAny>>| {
+    let mut ranges = Vec::new();
+    for item in value.try_iter().map_err(|error| malformed(value, &error))? {
         let item = item?;
-        if item.len()? != 3 {
-            return Err(PyValueError::new_err(format!("{option}: {item:?} must be (inside, outside, count)")));
-        }
-        let (inside, outside) = (id(&item.get_item(0)?)?, id(&item.get_item(1)?)?);
-        Ok(IdRange { inside, outside, count: id(&item.get_item(2)?)? })
-    };
-    value.try_iter()?.map(range).collect::<PyResult<_>>().map(MapRequest::Ranges)
+        // A list of three does as well as a tuple.
+        let range = item.extract::<[u32; 3]>();
+        let [inside, outside, count] = range.map_err(|error| malformed(&item, &error))?;
+        ranges.push(IdRange { inside, outside, count });
+    }
+    Ok(MapRequest::Ranges(ranges))
 }
 
 /// `(seconds, nanoseconds)`.
