@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::{env, fs};
 
 use nix::unistd;
@@ -40,7 +41,8 @@ pub struct Caller {
     pub groups_available: Available,
     /// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` of the initial time namespace, in whole seconds.
     pub clocks: [i64; 2],
-    /// Whether execve(2) enters the time namespace for children (Linux 6.1). Before that only fork(2) does.
+    /// Whether execve(2), and not the clone, enters the new time namespace (Linux 6.2). Before that a clone with
+    /// `CLONE_VM` enters it at once, and takes the clocks of the caller's own vDSO with it.
     pub execve_enters_time: bool,
     /// Whether this kernel opens namespaces by pidfd.
     pub pidfds_show_namespaces: bool,
@@ -54,7 +56,7 @@ impl Caller {
     pub fn for_options(options: &Options) -> Self {
         let mut caller = Self { pidfds_show_namespaces: inspect::pidfds_show_namespaces(), ..Self::default() };
         if options.flags.contains(NamespaceSet::TIME) {
-            caller.execve_enters_time = kernel() >= (6, 1);
+            caller.execve_enters_time = kernel() >= (6, 2);
         }
         if options.env.is_none() {
             caller.environment = CStrArray::environment();
@@ -96,12 +98,15 @@ impl Caller {
 
 /// The release of the running kernel; of one that hides it, the newest.
 fn kernel() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-        _ => (u32::MAX, 0),
-    }
+    static RELEASE: OnceLock<(u32, u32)> = OnceLock::new();
+    *RELEASE.get_or_init(|| {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+            _ => (u32::MAX, 0),
+        }
+    })
 }
 
 /// Looks in the `PATH` of this process, as execlp(3) would.

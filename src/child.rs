@@ -98,7 +98,7 @@ pub struct Run<'a> {
     pub stacks: [(usize, usize); 3],
     /// What becomes 0, 1 and 2; -1 leaves it.
     pub stdio: [RawFd; 3],
-    /// `/proc`, opened before any mount namespace changed; -1 if there is none.
+    /// `/proc` of the caller; -1 unless another mount namespace may be joined before it is needed.
     pub proc: RawFd,
     /// The descriptor of each namespace to join.
     pub joins: &'a [RawFd],
@@ -279,8 +279,13 @@ impl Run<'_> {
         }
     }
 
+    /// `path` begins with `/proc/`, which may be missing or another one in a mount namespace that was joined.
     pub(crate) fn write_proc(&self, path: &CStr, text: &[u8]) -> sys::Result<()> {
-        let file = sys::openat(self.proc, path, libc::O_WRONLY)?;
+        let below = path.to_bytes_with_nul().get("/proc/".len()..).unwrap_or_default();
+        let file = match CStr::from_bytes_with_nul(below) {
+            Ok(below) if self.proc >= 0 => sys::openat(self.proc, below, libc::O_WRONLY)?,
+            _ => sys::openat(libc::AT_FDCWD, path, libc::O_WRONLY)?,
+        };
         let written = sys::write(file, text);
         sys::close(file);
         written.map(|_| ())
@@ -291,7 +296,8 @@ impl Run<'_> {
         let mut path = [0u8; 32];
         let pid = self.report.pid_text.iter().map(|digit| digit.load(Relaxed)).take(10);
         // /proc has no leading zeros.
-        let bytes = pid.skip_while(|digit| *digit == b'0').chain(*b"/").chain(name.bytes());
+        let digits = pid.skip_while(|digit| *digit == b'0');
+        let bytes = b"/proc/".iter().copied().chain(digits).chain(*b"/").chain(name.bytes());
         for (to, from) in path.iter_mut().take(31).zip(bytes) {
             *to = from;
         }

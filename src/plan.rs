@@ -176,10 +176,10 @@ impl Plan {
         }
     }
 
-    /// Whether any step opens files below `/proc`.
+    /// Whether the caller's `/proc` must be at hand: where another mount namespace may be joined first.
     pub(crate) fn needs_proc(&self) -> bool {
         let needs = |step: &Step| matches!(step, Step::WriteMap(..) | Step::TimensOffsets(_) | Step::MapHelper(..));
-        self.steps.iter().any(|(_, step)| needs(step))
+        !self.options.join.is_empty() && self.steps.iter().any(|(_, step)| needs(step))
     }
 }
 

@@ -106,9 +106,9 @@ impl MapFile {
 
     fn of_self(self) -> &'static CStr {
         match self {
-            Self::Users => c"self/uid_map",
-            Self::Groups => c"self/gid_map",
-            Self::Setgroups => c"self/setgroups",
+            Self::Users => c"/proc/self/uid_map",
+            Self::Groups => c"/proc/self/gid_map",
+            Self::Setgroups => c"/proc/self/setgroups",
         }
     }
 }
@@ -184,7 +184,7 @@ impl Step {
             Self::WriteMap(file, Whose::Own, text) => run.write_proc(file.of_self(), text.as_bytes()),
             Self::WriteMap(file, Whose::Childs, text) => run.write_childs(file.name(), text.as_bytes()),
             Self::MapHelper(file, ..) => run.map_helper(*file),
-            Self::TimensOffsets(text) => run.write_proc(c"self/timens_offsets", text.as_bytes()),
+            Self::TimensOffsets(text) => run.write_proc(c"/proc/self/timens_offsets", text.as_bytes()),
             Self::Propagation(_, flags) => sys::mount(c"none", c"/", None, *flags),
             Self::MakePrivate(path) => {
                 let made = sys::mount(c"none", path, None, libc::MS_REC | libc::MS_PRIVATE);

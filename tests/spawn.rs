@@ -266,7 +266,7 @@ fn closed_stdin() {
     nix::unistd::close(0).unwrap();
     // Whatever is opened now gets 0: the pidfd, `/proc`, a namespace file. None of them may become the program's stdin.
     let other = Living::new("joined");
-    let script = "readlink /proc/$$/fd/0 || echo closed; uname -n";
+    let script = "[ -e /proc/self/fd/0 ] && echo open || echo closed; uname -n";
     for names in ["", "uts", "user", "mnt pid time"] {
         let join = vec![by_path(&other, "uts")];
         let hostname = (names == "uts").then(|| b"joined".to_vec());

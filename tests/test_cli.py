@@ -228,14 +228,14 @@ def test_interrupt_belongs_to_the_program() -> None:
 @pytest.mark.unprivileged
 def test_a_program_that_handles_interrupts_lives_as_long_as_it_wants() -> None:
     script = "trap 'n=$((n + 1)); echo got $n; test $n -lt 4 || exit 9' INT; echo ready; while :; do read line; done"
-    said, status = on_terminal("run", *AS_ROOT, "-p", "sh", "-c", script, ready=b"ready", keys=b"\x03")
+    said, status = on_terminal("run", *AS_ROOT, "-p", "--kill-child", "sh", "-c", script, ready=b"ready", keys=b"\x03")
     assert b"got 4" in said
     assert status == 9
 
 
 @pytest.mark.unprivileged
 def test_an_init_that_ignores_interrupts_is_killed_by_the_second() -> None:
-    words = ["run", *AS_ROOT, "-p", "sh", "-c", "echo ready; exec sleep 60"]
+    words = ["run", *AS_ROOT, "-p", "--kill-child", "sh", "-c", "echo ready; exec sleep 60"]
     said, status = on_terminal(*words, ready=b"ready", keys=b"\x03")
     assert status == 128 + signal.SIGKILL
     assert b"Traceback" not in said

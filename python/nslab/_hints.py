@@ -113,7 +113,7 @@ ROWS = [
     Row("clone", "ENOMEM", _always,
         "out of memory, or this thread has called unshare(CLONE_NEWPID) and the init of that namespace has ended",
         "do not unshare in this process: give the flag to spawn instead"),
-    Row("clone unshare", "EINVAL", _always, "this kernel lacks one of the namespaces (time needs Linux 6.1 here)",
+    Row("clone unshare", "EINVAL", _always, "this kernel lacks one of the namespaces (time needs Linux 6.2 here)",
         "`nslab doctor` shows which; leave it out of the flags"),
     Row("clone", "ENOSYS", _always, "neither clone3(2) nor clone(2) is allowed here", _SECCOMP[1]),
     Row(_IN_USER, "EPERM EACCES", _apparmor, *_UBUNTU),

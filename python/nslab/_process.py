@@ -82,7 +82,21 @@ class Process(PopenBase):
 
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
         try:
-            self._start(args, positional, flags, options)
+            self._make(args, positional, flags, options)
+        except BaseException:
+            self._end()
+            raise
+
+    def _make(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
+        try:
+            bits, own = parse_flags(flags), _take_own(options) if options else options
+            if positional or options or self._plan is not None:
+                self._request = bits, own
+                if sys.flags.warn_default_encoding:
+                    _options.say_encoding(options)
+                super().__init__(args, *positional, **options)
+            else:
+                self._make_plain(args, bits, own)
         except BaseException as error:
             self._end()
             if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
@@ -96,16 +110,7 @@ class Process(PopenBase):
             self._child.end()
             self.returncode = self._child.poll()
 
-    def _start(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
-        self._request = parse_flags(flags), _take_own(options) if options else options
-        if positional or options or self._plan is not None:
-            if sys.flags.warn_default_encoding:
-                _options.say_encoding(options)
-            super().__init__(args, *positional, **options)
-        else:
-            self._start_plain(args)
-
-    def _start_plain(self, args: Any) -> None:
+    def _make_plain(self, args: Any, flags: int, own: dict[str, Any]) -> None:
         """Do what `subprocess` would for a call with nothing but the program: its attributes are those of the class.
 
         After a program has run, every line of Python is cold and costs as much as a system call.
@@ -113,10 +118,10 @@ class Process(PopenBase):
         if subprocess._active:  # type: ignore[attr-defined]
             subprocess._cleanup()  # type: ignore[attr-defined]
         self.args = args
-        argv, executable = _command(args, None, False)
+        argv, executable = (args, args[0]) if type(args) is list and args else _command(args, None, False)
         sys.audit("subprocess.Popen", executable, argv, None, None)
         try:
-            self._child = _core.spawn(self._request[0], argv, executable, self._request[1])
+            self._child = _core.spawn(flags, argv, executable, own)
         except SpawnError as error:
             _name_file(error, executable, None)
             raise

@@ -31,7 +31,8 @@ def _forwarded(declared: Function) -> Function:
 
     @functools.wraps(declared)  # type: ignore[arg-type]
     def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
-        process: Process = Unreachable(argv, flags=flags, **options)
+        process: Process = Unreachable.__new__(Unreachable)
+        process._make(argv, (), flags, options)
         # Only now, with no call left in which a signal handler could raise before the caller has it.
         process.__class__ = Process
         return process
@@ -179,7 +180,8 @@ class _DryRun(Process):
 
     made: _core.Plan
 
-    def _start_plain(self, args: Any) -> None:
+    def _make_plain(self, args: Any, flags: int, own: dict[str, Any]) -> None:
+        self._request = flags, own
         subprocess.Popen.__init__(self, args)
 
     def _run(self, plan: _core.Plan, *_: Any) -> None:

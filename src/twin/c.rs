@@ -190,7 +190,7 @@ fn checked(call: &str, step: &str) -> String {
 }
 
 fn unshare(types: NamespaceSet) -> String {
-    let why = "    /* clone(2) has no room for this flag; execve enters the namespace (since Linux 6.1). */";
+    let why = "    /* clone(2) has no room for this flag; execve enters the namespace (since Linux 6.2). */";
     format!("{why}\n{}", checked(&format!("unshare({types})"), "unshare"))
 }
 

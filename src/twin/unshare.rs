@@ -54,7 +54,7 @@ impl Line {
     fn namespaces(&mut self, plan: &Plan) {
         let flags = plan.options.flags;
         self.switches.extend(flags.rows().map(|(_, row)| row.unshare.to_owned()));
-        // Only a child of unshare(1) is PID 1; and before Linux 6.1, only a child is in the new time namespace.
+        // Only a child of unshare(1) is PID 1; and before Linux 6.2, only a child is in the new time namespace.
         if flags.contains(NamespaceSet::PID) || flags.contains(NamespaceSet::TIME) {
             self.switch("--fork");
         }
