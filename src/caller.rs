@@ -80,8 +80,6 @@ impl Caller {
     }
 
     fn look_up_mapping(&mut self) {
-        self.euid = unistd::geteuid().as_raw();
-        self.egid = unistd::getegid().as_raw();
         let capabilities = sys::effective_capabilities();
         self.may_map_users = capabilities & CAP_SETUID != 0;
         self.may_map_groups = capabilities & CAP_SETGID != 0;

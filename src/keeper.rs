@@ -28,7 +28,8 @@ static KEEPER: Published<Keeper> = Published::new();
 pub fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Errno> {
     let keeper = match KEEPER.get() {
         Some(keeper) if keeper.pid == sys::getpid() => keeper,
-        _ => KEEPER.publish(start()?),
+        // The thread of one that comes too late ends with its queue.
+        old => KEEPER.publish(old, start()?).ok_or(Errno::EAGAIN)?,
     };
     let (answer, result) = mpsc::sync_channel(1);
     let job = Box::new(move || {

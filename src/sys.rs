@@ -744,10 +744,15 @@ impl<T: Sync> Published<T> {
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Publishes a value for the rest of the process's life.
-    pub fn publish(&self, value: T) -> &'static T {
-        let value = Box::leak(Box::new(value));
-        self.0.store(value, Ordering::Release);
-        value
+    /// Publishes a value for the rest of the process's life in place of `old`; if another thread was quicker, drops it
+    /// and returns that thread's.
+    pub fn publish(&self, old: Option<&'static T>, value: T) -> Option<&'static T> {
+        let old = old.map_or(ptr::null_mut(), |old| ptr::from_ref(old).cast_mut());
+        let new = Box::into_raw(Box::new(value));
+        if self.0.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: nobody else has seen this pointer.
+            drop(unsafe { Box::from_raw(new) });
+        }
+        self.get()
     }
 }

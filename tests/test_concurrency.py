@@ -179,3 +179,26 @@ def _dropped_alive() -> None:
     signal.pidfd_send_signal(pidfd, 0)
     os.close(write)
     assert os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+
+
+def test_threads_that_ask_first_at_the_same_time_share_the_keeper() -> None:
+    inside(0, _one_keeper)
+
+
+def _one_keeper() -> None:
+    start = threading.Barrier(12)
+
+    def first() -> None:
+        start.wait()
+        assert nslab.spawn(0, ["true"], kill_child=True).wait() == 0
+
+    threads = [threading.Thread(target=first) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Those of the keepers that came too late end by themselves, soon.
+    signal.alarm(20)
+    while len(os.listdir("/proc/self/task")) != 2:
+        os.sched_yield()
+    signal.alarm(0)
