@@ -33,14 +33,14 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._inspect import NamespaceId, namespaces
+    from ._inspect.ids import NamespaceId, namespaces
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
-        "NamespaceId": "_inspect",
-        "namespaces": "_inspect",
+        "NamespaceId": "_inspect.ids",
+        "namespaces": "_inspect.ids",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",

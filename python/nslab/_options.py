@@ -56,7 +56,7 @@ def _in_range(seconds: int, nanoseconds: int) -> tuple[int, int]:
 
 def namespaces_to_join(value: Any) -> list[Any]:
     """Flatten every form that ``join`` takes into descriptors, paths and namespace ids."""
-    from ._inspect import NamespaceId, current
+    from ._inspect.ids import NamespaceId, current
 
     if isinstance(value, NamespaceId):
         return [value.key()]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from ._inspect import NamespaceId
+    from ._inspect.ids import NamespaceId
     from ._plan import Plan, StepTime
 
     PopenBase = subprocess.Popen[Any]
@@ -243,7 +243,7 @@ class Process(PopenBase):
         ...     process.namespaces["uts"] == nslab.namespaces(os.getpid())["uts"]
         False
         """
-        from ._inspect import from_rows
+        from ._inspect.ids import from_rows
 
         return from_rows(self._made.namespaces, self.pid)
 

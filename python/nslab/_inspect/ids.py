@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from . import _core
-from ._namespace import parse_flags
+from .. import _core
+from .._namespace import parse_flags
+from .record import Record
 
 
 @dataclass(frozen=True, eq=False)
-class NamespaceId:
+class NamespaceId(Record):
     """One namespace: equal to another by the kernel's 64-bit number where there is one, else by device and inode.
 
     >>> nslab.namespaces(os.getpid())["net"].type
