@@ -44,10 +44,8 @@ pub struct Report {
     pub pidfd: AtomicI32,
     /// The pid in digits, for newuidmap(1).
     pub pid_text: [AtomicU8; 16],
-    /// When each step began, in nanoseconds.
-    pub started: [AtomicU64; MAX_STEPS],
-    /// When each step ended.
-    pub ended: [AtomicU64; MAX_STEPS],
+    /// When each step began and ended, in nanoseconds.
+    pub times: [[AtomicU64; 2]; MAX_STEPS],
     /// The namespaces the program gets, by their position in the table: id, inode.
     pub namespaces: [[AtomicU64; 2]; NAMESPACES.len()],
 }
@@ -62,8 +60,8 @@ pub struct Progress {
 }
 
 impl Report {
-    /// Makes it as good as new, for the next run.
-    pub fn clear(&self) {
+    /// Makes it as good as new for a run of that many steps.
+    pub fn clear(&self, steps: usize) {
         for word in [&self.intermediate.stage, &self.child.stage, &self.go, &self.held] {
             word.store(0, Relaxed);
         }
@@ -71,7 +69,7 @@ impl Report {
             number.store(0, Relaxed);
         }
         self.pidfd.store(-1, Relaxed);
-        for value in self.started.iter().chain(&self.ended).chain(self.namespaces.iter().flatten()) {
+        for value in self.times[..steps].iter().chain(&self.namespaces).flatten() {
             value.store(0, Relaxed);
         }
     }
@@ -134,9 +132,8 @@ pub fn intermediate(run: &Run<'_>) -> i32 {
 
 fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
     let report = run.report;
-    let steps = run.plan.steps.iter().zip(&report.started).zip(&report.ended);
     let mut stage = 0;
-    for (((owner, step), started), ended) in steps {
+    for ((owner, step), [started, ended]) in run.plan.steps.iter().zip(&report.times) {
         stage += 1;
         if *owner != side {
             continue;

@@ -73,15 +73,23 @@ impl Process {
     ///
     /// What waitid(2) says, other than that there is nothing to wait for.
     pub fn poll(&self) -> Result<Option<Exit>, Errno> {
-        let mut state = self.state();
-        if state.is_none() {
-            *state = match sys::waitid(self.pidfd(), libc::WNOHANG) {
-                Ok(waited) => waited.map(Exit::from),
-                Err(Errno::ECHILD) => self.taken()?,
-                Err(errno) => return Err(errno),
-            };
+        if let Some(exit) = self.exit() {
+            return Ok(Some(exit));
         }
-        Ok(*state)
+        match sys::waitid(self.pidfd(), libc::WNOHANG) {
+            Ok(waited) => Ok(waited.map(|waited| self.keep(waited.into()))),
+            Err(Errno::ECHILD) => self.taken(),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// What it used is known to the one thread that has reaped it, and to nobody who came later.
+    fn keep(&self, exit: Exit) -> Exit {
+        let mut state = self.state();
+        if state.is_none_or(|known| known.rusage.is_none()) {
+            *state = Some(exit);
+        }
+        exit
     }
 
     /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
@@ -91,8 +99,17 @@ impl Process {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
         }
-        let status = sys::pidfd_exit_status(self.pidfd()).ok().flatten().unwrap_or(0);
-        Ok(Some(Exit::from_wait_status(status)))
+        if let Ok(Some(status)) = sys::pidfd_exit_status(self.pidfd()) {
+            return Ok(Some(self.keep(Exit::from_wait_status(status))));
+        }
+        // Another thread that waits for it may have the status, and be about to say so.
+        for _ in 0..1000 {
+            if let Some(exit) = self.exit() {
+                return Ok(Some(exit));
+            }
+            thread::yield_now();
+        }
+        Ok(Some(self.keep(Exit::from_wait_status(0))))
     }
 
     /// Sleeps until it ends, and reaps it; `None` if the time is over before.
@@ -101,11 +118,19 @@ impl Process {
     ///
     /// `EINTR` when a signal handler ran: call again.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>, Errno> {
+        if let Some(exit) = self.exit() {
+            return Ok(Some(exit));
+        }
+        if timeout.is_none() {
+            // Without a time to look at, one system call does it.
+            match sys::waitid(self.pidfd(), 0) {
+                Ok(Some(waited)) => return Ok(Some(self.keep(waited.into()))),
+                Ok(None) | Err(Errno::ECHILD) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            if let Some(exit) = self.exit() {
-                return Ok(Some(exit));
-            }
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             if !sys::poll_readable(self.pidfd.as_raw_fd(), left)? {
                 return Ok(None);

@@ -1,28 +1,27 @@
 //! The door to Python, and with `convert` the only place that names pyo3: exports and conversions.
 
+mod child;
 mod convert;
 
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBool, PyDict};
 
 use self::convert::{Text, read_env, read_fd, read_groups, read_option};
 use crate::inspect::{self, NamespaceId};
-use crate::process::Exit;
-use crate::spawn::Spawned;
-use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
+use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 
 /// The Rust half of nslab.
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::{PyChild, PyPlan, namespaces, open_namespace, plan, spawn_plain, table};
+    use super::child::Child;
+    #[pymodule_export]
+    use super::{PyPlan, namespaces, open_namespace, plan, table};
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -80,20 +79,6 @@ fn plan(
     make_plan(py, flags, argv, executable, options, process)
 }
 
-/// `plan` and `Plan.spawn` in one, for a program that gets nothing but namespaces.
-#[pyfunction]
-#[pyo3(signature = (flags, argv, executable, options, /), name = "spawn")]
-fn spawn_plain(
-    py: Python<'_>,
-    flags: u32,
-    argv: Vec<Text>,
-    executable: Text,
-    options: &Bound<'_, PyDict>,
-) -> PyResult<PyChild> {
-    let process = Options { close_fds: true, restore_signals: true, ..Options::default() };
-    make_plan(py, flags, argv, executable, options, process)?.spawn(py, -1, -1, -1)
-}
-
 fn make_plan(
     py: Python<'_>,
     flags: u32,
@@ -105,7 +90,8 @@ fn make_plan(
     let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
     let argv = argv.into_iter().map(|text| text.0).collect();
     let mut request = Options { flags, argv, executable: executable.0, ..process };
-    for (name, value) in options {
+    // Off is as good as not given.
+    for (name, value) in options.iter().filter(|(_, value)| !value.is_none() && !value.is(PyBool::new(py, false))) {
         read_option(name.extract()?, &value, &mut request)?;
     }
     let caller = Caller::for_options(&request);
@@ -162,136 +148,6 @@ impl PyPlan {
     fn c_source(&self) -> String {
         crate::twin::c_source(&self.0)
     }
-
-    /// Runs it with these descriptors as 0, 1 and 2; -1 leaves the caller's own.
-    fn spawn(&self, py: Python<'_>, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<PyChild> {
-        let spawned = py.detach(|| spawn(&self.0, [stdin, stdout, stderr]));
-        let spawned = spawned.map_err(|error| raise(py, &error))?;
-        Ok(PyChild { spawned, claimed: AtomicBool::new(false) })
-    }
-}
-
-/// A child that executes its program. Dropped unclaimed (an exception came between), it is killed and reaped.
-#[pyclass(name = "Child", module = "nslab._core", frozen)]
-struct PyChild {
-    spawned: Spawned,
-    claimed: AtomicBool,
-}
-
-#[pymethods]
-impl PyChild {
-    /// The pid in the caller's pid namespace.
-    #[getter]
-    fn pid(&self) -> i32 {
-        self.spawned.process.pid()
-    }
-
-    /// The pidfd, open as long as this object.
-    #[getter]
-    fn pidfd(&self) -> RawFd {
-        self.spawned.process.pidfd().as_raw_fd()
-    }
-
-    /// What was run.
-    #[getter]
-    fn plan(&self) -> PyPlan {
-        PyPlan(Arc::clone(&self.spawned.plan))
-    }
-
-    /// `(name, start, duration)` of each step in nanoseconds of `CLOCK_MONOTONIC`.
-    #[getter]
-    fn timeline(&self) -> Vec<(&'static str, u64, u64)> {
-        let steps = self.spawned.plan.steps.iter().zip(&self.spawned.timeline);
-        steps.map(|((_, step), (start, duration))| (step.name(), *start, *duration)).collect()
-    }
-
-    /// `(type, device, inode, id)` of each namespace of the program.
-    #[getter]
-    fn namespaces(&self) -> Vec<IdRow> {
-        rows(&self.spawned.namespaces())
-    }
-
-    /// The 16 numbers of `resource.struct_rusage`, once it has been reaped.
-    #[getter]
-    fn rusage<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let usage = self.spawned.process.exit().and_then(|exit| exit.rusage);
-        usage.map(|usage| rusage_tuple(py, &usage)).transpose()
-    }
-
-    /// From now on the caller looks after it; returns the pid.
-    fn claim(&self) -> i32 {
-        self.claimed.store(true, Ordering::Relaxed);
-        self.pid()
-    }
-
-    /// The return code if it has ended, else None.
-    fn poll(&self) -> PyResult<Option<i32>> {
-        let exit = self.spawned.process.poll().map_err(os_error)?;
-        Ok(exit.map(|exit| exit.returncode))
-    }
-
-    /// Sleeps until it ends; None when the timeout (in seconds) is over first.
-    #[pyo3(signature = (timeout=None))]
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
-        let limit = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        loop {
-            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            match py.detach(|| self.spawned.process.wait(left)) {
-                Ok(exit) => return Ok(exit.map(|exit: Exit| exit.returncode)),
-                Err(Errno::EINTR) => py.check_signals()?,
-                Err(errno) => return Err(os_error(errno)),
-            }
-        }
-    }
-
-    /// Sends a signal to this process and no other.
-    fn send_signal(&self, signal: i32) -> PyResult<()> {
-        self.spawned.process.send_signal(signal).map_err(os_error)
-    }
-
-    /// SIGKILL, and reaps it.
-    fn end(&self, py: Python<'_>) {
-        py.detach(|| end(&self.spawned));
-    }
-}
-
-impl Drop for PyChild {
-    fn drop(&mut self) {
-        if !self.claimed.load(Ordering::Relaxed) {
-            end(&self.spawned);
-        }
-    }
-}
-
-fn end(spawned: &Spawned) {
-    let _ = spawned.process.send_signal(libc::SIGKILL);
-    while spawned.process.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
-}
-
-fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'py, PyTuple>> {
-    #[allow(clippy::cast_precision_loss)] // as resource.struct_rusage has them
-    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
-    let counts = [
-        usage.ru_maxrss,
-        usage.ru_ixrss,
-        usage.ru_idrss,
-        usage.ru_isrss,
-        usage.ru_minflt,
-        usage.ru_majflt,
-        usage.ru_nswap,
-        usage.ru_inblock,
-        usage.ru_oublock,
-        usage.ru_msgsnd,
-        usage.ru_msgrcv,
-        usage.ru_nsignals,
-        usage.ru_nvcsw,
-        usage.ru_nivcsw,
-    ];
-    let times = [usage.ru_utime, usage.ru_stime].map(seconds);
-    let items = times.iter().map(|t| t.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from));
-    let items = items.chain(counts.iter().map(|n| n.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from)));
-    PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)
 }
 
 fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {

@@ -85,7 +85,7 @@ impl Ran {
 }
 
 fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Ran, Error> {
-    let arena = Arena::take(plan.copies_memory())?;
+    let arena = Arena::take(plan)?;
     let report = arena.report();
     let began = sys::clock(libc::CLOCK_MONOTONIC);
     let opened = open_joins(plan)?;
@@ -277,12 +277,13 @@ fn with_complaint(error: Error, pipe: Option<(OwnedFd, OwnedFd)>) -> Error {
 fn timeline(plan: &Plan, report: &Report, shift: u64, [began, cloning, resumed]: [u64; 3]) -> Vec<(u64, u64)> {
     let child = |clock: u64| clock.wrapping_add(shift);
     let clone = plan.clone_index();
-    let times = plan.steps.iter().zip(report.started.iter().zip(&report.ended)).enumerate();
+    let times = &report.times[..plan.steps.len()];
     let first =
-        report.started.iter().map(|clock| clock.load(Relaxed)).filter(|clock| *clock != 0).min().map_or(cloning, child);
+        times.iter().map(|[clock, _]| clock.load(Relaxed)).filter(|clock| *clock != 0).min().map_or(cloning, child);
     let last = plan.steps.len() - 1;
-    times
-        .map(|(index, ((side, _), (started, ended)))| {
+    let steps = plan.steps.iter().zip(times).enumerate();
+    steps
+        .map(|(index, ((side, _), [started, ended]))| {
             let (started, ended) = (child(started.load(Relaxed)), child(ended.load(Relaxed)));
             let (start, end) = match side {
                 Side::Parent if index == clone => (cloning, first),
@@ -311,8 +312,9 @@ const SPARE: usize = 4;
 static SPARES: Mutex<Vec<Arena>> = Mutex::new(Vec::new());
 
 impl Arena {
-    /// `shared`: for a child that copies the rest of the memory.
-    fn take(shared: bool) -> Result<Self, Error> {
+    fn take(plan: &Plan) -> Result<Self, Error> {
+        // A child that copies the rest of the memory shares this.
+        let shared = plan.copies_memory();
         // A fork may have left the lock taken for ever, so never wait for it.
         let spare = SPARES.try_lock().ok().filter(|_| !shared).and_then(|mut spares| spares.pop());
         let arena = match spare {
@@ -321,7 +323,7 @@ impl Arena {
                 Self::map(shared).map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?
             }
         };
-        arena.report().clear();
+        arena.report().clear(plan.steps.len());
         Ok(arena)
     }
 

@@ -1,8 +1,10 @@
 """The Rust half of nslab."""
 
-from typing import Any, final
+from typing import Any, Self, final
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "spawn", "table"]
+from typing_extensions import disjoint_base
+
+__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
 
 @final
 class Plan:
@@ -18,41 +20,39 @@ class Plan:
         """The same experiment as an unshare(1) line."""
     def c_source(self) -> str:
         """The same experiment as a C program."""
-    def spawn(self, stdin: int, stdout: int, stderr: int) -> Child:
-        """Runs it with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`."""
 
-@final
+@disjoint_base
 class Child:
-    """A child that executes its program. Dropped unclaimed (an exception came between), it is killed and reaped."""
+    """The class that `nslab.Process` stands on: a child that executes its program, once it has been started."""
 
-    @property
-    def pid(self) -> int:
-        """The pid in the caller's pid namespace."""
+    def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
+    def _start(self, flags: int, argv: list[Any], executable: Any, options: dict[str, Any], /) -> None:
+        """Plans and runs a program that gets nothing but namespaces; raises `nslab.SpawnError`."""
+    def _run(self, plan: Plan, stdin: int, stdout: int, stderr: int) -> None:
+        """Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own."""
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for the child to end and returns the return code; see `subprocess.Popen.wait`."""
+    def _sleep(self, timeout: float | None = None, /) -> int | None:
+        """The return code once it has ended; None when the timeout (in seconds) is over first."""
+    def _look(self) -> int | None:
+        """The return code if it has ended, else None."""
+    def _signal(self, signal: int) -> None:
+        """Sends a signal to this process and no other."""
+    def _kill_and_reap(self) -> None:
+        """SIGKILL, and reaps it."""
     @property
     def pidfd(self) -> int:
-        """The pidfd, open as long as this object."""
-    @property
-    def plan(self) -> Plan:
+        """The open pidfd, see pidfd_open(2); closed with the object."""
+    def fileno(self) -> int:
+        """The pidfd: readable once the process has ended."""
+    def _made_plan(self) -> Plan:
         """What was run."""
-    @property
-    def timeline(self) -> list[tuple[str, int, int]]:
+    def _step_times(self) -> list[tuple[str, int, int]]:
         """``(name, start, duration)`` of each step in nanoseconds of ``CLOCK_MONOTONIC``."""
-    @property
-    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+    def _namespaces(self) -> list[tuple[str, int, int, int | None]]:
         """``(type, device, inode, id)`` of each namespace of the program."""
-    @property
-    def rusage(self) -> tuple[Any, ...] | None:
+    def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
-    def claim(self) -> int:
-        """From now on the caller looks after it; returns the pid."""
-    def poll(self) -> int | None:
-        """The return code if it has ended, else None."""
-    def wait(self, timeout: float | None = None) -> int | None:
-        """Sleeps until it ends; None when the timeout (in seconds) is over first."""
-    def send_signal(self, signal: int) -> None:
-        """Sends a signal to this process and no other."""
-    def end(self) -> None:
-        """SIGKILL, and reaps it."""
 
 def plan(
     flags: int,
@@ -73,9 +73,6 @@ def plan(
     /,
 ) -> Plan:
     """Checks and orders a request; see `nslab.plan`."""
-
-def spawn(flags: int, argv: list[Any], executable: Any, options: dict[str, Any], /) -> Child:
-    """`plan` and `Plan.spawn` in one, for a program that gets nothing but namespaces."""
 
 def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]:
     """``(type, device, inode, id)`` of each namespace of a process, or of what a child of this thread would get."""

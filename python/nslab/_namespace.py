@@ -75,13 +75,18 @@ def names(bits: int) -> list[str]:
     return [name for name, bit in _BITS.items() if bits & bit]
 
 
-@functools.lru_cache(maxsize=64)
+# What text was found to mean before: looked up without a call.
+KNOWN_FLAGS: dict[str, int] = {}
+
+
 def _parse_text(text: str) -> int:
     bits = 0
     for word in text.replace(",", " ").split():
         if word.lower() not in _WORDS:
             raise ValueError(_unknown_name(word))
         bits |= _WORDS[word.lower()]
+    if len(KNOWN_FLAGS) < 64:
+        KNOWN_FLAGS[text] = bits
     return bits
 
 

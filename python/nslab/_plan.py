@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from . import _core
-from ._process import Process, Unreachable
+from ._process import Process
 
 
 class Step(NamedTuple):
@@ -82,8 +82,8 @@ class Plan:
         unknown = sorted(stdio.keys() - allowed)
         if unknown:
             raise TypeError(f"{unknown[0]} is part of the plan: give it to nslab.plan() (here: {', '.join(allowed)})")
-        process: Process = Unreachable.__new__(Unreachable)
-        process._plan = self._core
-        process.__init__(self.args, **stdio)  # type: ignore[misc]
-        process.__class__ = Process
+        process = Process.__new__(Process)
+        process._plan, process._by_subprocess = self._core, True
+        process._make(self.args, (), None, stdio)
+        process._known = True
         return process

@@ -10,7 +10,7 @@ import sys
 
 from . import _core, _options
 from ._errors import SpawnError, from_core
-from ._namespace import parse_flags
+from ._namespace import KNOWN_FLAGS, parse_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,27 +27,25 @@ else:
     PopenBase = subprocess.Popen
 
 
-def _as_is(value: Any) -> Any:
-    return value
-
-
-# Every option that `subprocess.Popen` does not have, and what turns it into what the core takes.
-OPTIONS: dict[str, Callable[[Any], Any]] = {
+# Every option that `subprocess.Popen` does not have, and what turns it into what the core takes, if that differs.
+OPTIONS: dict[str, Callable[[Any], Any] | None] = {
     "hostname": _options.name,
     "domainname": _options.name,
-    "map_root_user": _as_is,
-    "map_current_user": _as_is,
-    "map_users": _as_is,
-    "map_groups": _as_is,
-    "setgroups": _as_is,
-    "propagation": _as_is,
+    "map_root_user": None,
+    "map_current_user": None,
+    "map_users": None,
+    "map_groups": None,
+    "setgroups": None,
+    "propagation": None,
     "mount_proc": _options.mount_point,
-    "loopback": _as_is,
+    "loopback": None,
     "monotonic": _options.clock_offset,
     "boottime": _options.clock_offset,
     "join": _options.namespaces_to_join,
     "kill_child": _options.death_signal,
 }
+
+_AS_IS = {name for name, convert in OPTIONS.items() if convert is None}
 
 # CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
 _CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
@@ -66,7 +64,7 @@ _process = _pick(
 _streams = _pick("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
-class Process(PopenBase):
+class Process(_core.Child, PopenBase):
     """A child process in its namespaces: everything `subprocess.Popen` documents, and a handle that *is* the process.
 
     ``args`` and the further arguments are those of `subprocess.Popen`; ``flags`` and the other keywords are those of
@@ -77,8 +75,11 @@ class Process(PopenBase):
     True
     """
 
-    _child: _core.Child | None = None
     _plan: _core.Plan | None = None
+    # Whether somebody has it: until then it ends with its last reference, whatever exception came.
+    _known = False
+    # Whether a call with nothing but the program takes the general way too.
+    _by_subprocess = False
 
     def __init__(self, args: Any, *positional: Any, flags: Any = None, **options: Any) -> None:
         try:
@@ -86,47 +87,42 @@ class Process(PopenBase):
         except BaseException:
             self._end()
             raise
+        self._known = True
 
     def _make(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
+        # After a program has run, every line of Python is cold and costs as much as a system call.
+        executable = None
         try:
-            bits, own = parse_flags(flags), _take_own(options) if options else options
-            if positional or options or self._plan is not None:
+            bits = KNOWN_FLAGS[flags] if type(flags) is str and flags in KNOWN_FLAGS else parse_flags(flags)
+            # Most calls have no option, or those that are taken as they are.
+            own, options = (options, {}) if options.keys() <= _AS_IS else (_take_own(options), options)
+            if positional or options or self._by_subprocess:
                 self._request = bits, own
                 if sys.flags.warn_default_encoding:
                     _options.say_encoding(options)
                 super().__init__(args, *positional, **options)
-            else:
-                self._make_plain(args, bits, own)
+                return
+            # What `subprocess` would do for a call with nothing but the program: its attributes are the class's.
+            if subprocess._active:  # type: ignore[attr-defined]
+                subprocess._cleanup()  # type: ignore[attr-defined]
+            self.args = args
+            argv, executable = (args, args[0]) if type(args) is list and args else _command(args, None, False)
+            sys.audit("subprocess.Popen", executable, argv, None, None)
+            self._start(bits, argv, executable, own)
         except BaseException as error:
             self._end()
-            if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
+            if isinstance(error, SpawnError) and executable is not None:
+                _name_file(error, executable, None)
+            elif type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
                 # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
                 raise from_core(error.errno, "clone", "", None) from None
             raise
 
     def _end(self) -> None:
         """End a child that its caller never got, as an exception came between."""
-        if self._child is not None and self.returncode is None:
-            self._child.end()
-            self.returncode = self._child.poll()
-
-    def _make_plain(self, args: Any, flags: int, own: dict[str, Any]) -> None:
-        """Do what `subprocess` would for a call with nothing but the program: its attributes are those of the class.
-
-        After a program has run, every line of Python is cold and costs as much as a system call.
-        """
-        if subprocess._active:  # type: ignore[attr-defined]
-            subprocess._cleanup()  # type: ignore[attr-defined]
-        self.args = args
-        argv, executable = (args, args[0]) if type(args) is list and args else _command(args, None, False)
-        sys.audit("subprocess.Popen", executable, argv, None, None)
-        try:
-            self._child = _core.spawn(flags, argv, executable, own)
-        except SpawnError as error:
-            _name_file(error, executable, None)
-            raise
-        self.pid = self._child.claim()
-        self._child_created = True
+        if self.returncode is None:
+            self._kill_and_reap()
+            self.returncode = self._look()
 
     def __repr__(self) -> str:
         # As `subprocess` prints a Popen, so that what was written for that reads the same.
@@ -147,29 +143,30 @@ class Process(PopenBase):
             flags, options = self._request
             self._plan = _core.plan(flags, argv, executable, options, *process)
         try:
-            self._run(self._plan, *_streams(arguments))
+            self._run_plan(self._plan, *_streams(arguments))
         except SpawnError as error:
             _name_file(error, executable, process[0])
             raise
 
-    def _run(self, plan: _core.Plan, *streams: int) -> None:
+    def _run_plan(self, plan: _core.Plan, *streams: int) -> None:
         stdin, _, _, stdout, _, stderr = streams
-        self._child = plan.spawn(stdin, stdout, stderr)
-        self.pid = self._child.claim()
-        self._child_created = True
+        self._run(plan, stdin, stdout, stderr)
         self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
     # ------------------------------------------------------------------------------------------------- waiting
 
     def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
         # Called by __del__, at a time when module globals may be gone.
-        if self.returncode is None and self._child is not None:
-            self.returncode = self._child.poll()
+        if self.returncode is None:
+            self.returncode = self._look()
         return self.returncode
 
+    # `wait` is the core's, but for one with a timeout.
+    _wait_as_subprocess = subprocess.Popen.wait
+
     def _wait(self, timeout: float | None) -> int:
-        if self.returncode is None and self._child is not None:
-            self.returncode = self._child.wait(timeout)
+        if self.returncode is None:
+            self.returncode = self._sleep(timeout)
             if self.returncode is None:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
         return self.returncode
@@ -217,23 +214,16 @@ class Process(PopenBase):
     def send_signal(self, sig: int) -> None:
         """Send ``sig`` through the pidfd, so never to another process that got the same pid."""
         self.poll()
-        if self.returncode is None and self._child is not None:
-            self._child.send_signal(sig)
+        if self.returncode is None:
+            self._signal(sig)
 
     def __del__(self, *args: Any) -> None:
         if self.returncode is None:
+            if not self._known:
+                self._end()
             super().__del__(*args)
 
     # ------------------------------------------------------------------------------------------- what it knows
-
-    @property
-    def pidfd(self) -> int:
-        """The open pidfd, see pidfd_open(2); closed with the object."""
-        return self._made.pidfd
-
-    def fileno(self) -> int:
-        """Return the pidfd: readable once the process has ended."""
-        return self.pidfd
 
     @property
     def namespaces(self) -> Mapping[str, NamespaceId]:
@@ -245,45 +235,31 @@ class Process(PopenBase):
         """
         from ._inspect.ids import from_rows
 
-        return from_rows(self._made.namespaces, self.pid)
+        return from_rows(self._namespaces(), self.pid)
 
     @property
     def plan(self) -> Plan:
         """The `Plan` that was run."""
         from ._plan import Plan
 
-        return Plan(self._made.plan, self.args)
+        return Plan(self._made_plan(), self.args)
 
     @property
     def timeline(self) -> tuple[StepTime, ...]:
         """What each step cost in this very child, ``clone`` and ``execve`` included."""
         from ._plan import StepTime
 
-        return tuple(map(StepTime._make, self._made.timeline))
+        return tuple(map(StepTime._make, self._step_times()))
 
     @property
     def rusage(self) -> resource.struct_rusage | None:
         """What the process used, as `resource.struct_rusage`; None before it was waited for."""
-        numbers = self._made.rusage
+        numbers = self._usage()
         if numbers is None:
             return None
         import resource
 
         return resource.struct_rusage(numbers)
-
-    @property
-    def _made(self) -> _core.Child:
-        if self._child is None:
-            raise ValueError("the process was never started")
-        return self._child
-
-
-class Unreachable(Process):
-    """A process that its caller does not know yet: it ends with the last reference, whatever exception came."""
-
-    def __del__(self, *args: Any) -> None:
-        self._end()
-        super().__del__(*args)
 
 
 class _Plain(PopenBase):
@@ -298,13 +274,13 @@ for _name, _value in vars(_Plain("true")).items():
 
 
 def _take_own(options: dict[str, Any]) -> dict[str, Any]:
-    """Take the options of `nslab.spawn` out of those of `subprocess`, converted; off is as good as not given."""
+    """Take the options of `nslab.spawn` out of those of `subprocess`, converted."""
     own = {}
-    for name in OPTIONS.keys() & options.keys():
-        value = options.pop(name)
-        if value is not None and value is not False:
+    for name in [name for name in options if name in OPTIONS]:
+        convert, own[name] = OPTIONS[name], options.pop(name)
+        if convert and own[name] is not None and own[name] is not False:
             try:
-                own[name] = OPTIONS[name](value)
+                own[name] = convert(own[name])
             except (TypeError, ValueError) as error:
                 if not str(error).startswith(name):
                     error.args = (f"{name}: {error}",)

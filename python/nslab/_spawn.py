@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 
-from ._process import Process, Unreachable
+from ._process import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ def _forwarded(declared: Function) -> Function:
 
     @functools.wraps(declared)  # type: ignore[arg-type]
     def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
-        process: Process = Unreachable.__new__(Unreachable)
+        process = Process.__new__(Process)
         process._make(argv, (), flags, options)
         # Only now, with no call left in which a signal handler could raise before the caller has it.
-        process.__class__ = Process
+        process._known = True
         return process
 
     return spawn  # type: ignore[return-value]
@@ -140,7 +140,9 @@ def run(
         if options.get("stdout") is not None or options.get("stderr") is not None:
             raise ValueError("stdout and stderr arguments may not be used with capture_output.")
         options["stdout"] = options["stderr"] = subprocess.PIPE
-    with Unreachable(argv, flags=flags, **options) as process:
+    process = Process.__new__(Process)
+    process._make(argv, (), flags, options)
+    with process:
         try:
             stdout, stderr = process.communicate(input, timeout=timeout)
         except subprocess.TimeoutExpired as expired:
@@ -179,10 +181,7 @@ class _DryRun(Process):
     """Everything `Process` does with its arguments, up to the clone."""
 
     made: _core.Plan
+    _by_subprocess = True
 
-    def _make_plain(self, args: Any, flags: int, own: dict[str, Any]) -> None:
-        self._request = flags, own
-        subprocess.Popen.__init__(self, args)
-
-    def _run(self, plan: _core.Plan, *_: Any) -> None:
+    def _run_plan(self, plan: _core.Plan, *_: Any) -> None:
         self.made = plan

@@ -1,0 +1,190 @@
+//! The class that `nslab.Process` stands on, with `subprocess.Popen` beside it.
+
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+
+use super::convert::Text;
+use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
+use crate::spawn::Spawned;
+use crate::{Options, spawn};
+
+/// A child that executes its program, once it has been started.
+#[pyclass(module = "nslab._core", frozen, subclass)]
+pub struct Child(OnceLock<Spawned>);
+
+impl Child {
+    fn made(&self) -> PyResult<&Spawned> {
+        self.0.get().ok_or_else(|| PyValueError::new_err("the process was never started"))
+    }
+
+    /// Sleeps until it ends; None when the time is over first.
+    fn sleep(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        let process = &self.made()?.process;
+        let limit = timeout.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        loop {
+            let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+            match py.detach(|| process.wait(left)) {
+                Ok(exit) => return Ok(exit.map(|exit| exit.returncode)),
+                Err(Errno::EINTR) => py.check_signals()?,
+                Err(errno) => return Err(os_error(errno)),
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Child {
+    /// Takes what its subclass takes: nothing is started yet.
+    #[new]
+    #[pyo3(signature = (*_args, **_options))]
+    fn new(_args: &Bound<'_, PyTuple>, _options: Option<&Bound<'_, PyDict>>) -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Plans and runs a program that gets nothing but namespaces.
+    #[pyo3(signature = (flags, argv, executable, options, /))]
+    fn _start(
+        slf: &Bound<'_, Self>,
+        flags: u32,
+        argv: Vec<Text>,
+        executable: Text,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<()> {
+        let process = Options { close_fds: true, restore_signals: true, ..Options::default() };
+        let plan = make_plan(slf.py(), flags, argv, executable, options, process)?;
+        Self::_run(slf, &plan, -1, -1, -1)
+    }
+
+    /// Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`.
+    fn _run(slf: &Bound<'_, Self>, plan: &PyPlan, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<()> {
+        let py = slf.py();
+        let spawned = py.detach(|| spawn(&plan.0, [stdin, stdout, stderr])).map_err(|error| raise(py, &error))?;
+        let pid = spawned.process.pid();
+        if slf.get().0.set(spawned).is_err() {
+            return Err(PyValueError::new_err("the process was started already"));
+        }
+        slf.setattr(intern!(py, "pid"), pid)?;
+        slf.setattr(intern!(py, "_child_created"), true)
+    }
+
+    /// Waits for the child to end and returns the return code; see `subprocess.Popen.wait`.
+    #[pyo3(signature = (timeout=None))]
+    fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let py = slf.py();
+        let known = slf.getattr(intern!(py, "returncode"))?;
+        if !known.is_none() {
+            return Ok(known);
+        }
+        if timeout.is_some() {
+            return slf.call_method1("_wait_as_subprocess", (timeout,));
+        }
+        let ended = slf.get().sleep(py, None).or_else(|error| {
+            if error.is_instance_of::<PyKeyboardInterrupt>(py) {
+                // The first one leaves the child, which has probably seen the same ^C, a moment to end.
+                let moment = slf.getattr("_sigint_wait_secs")?.extract()?;
+                slf.setattr("_sigint_wait_secs", 0)?;
+                if let Some(status) = slf.get().sleep(py, Some(moment))? {
+                    slf.setattr("returncode", status)?;
+                }
+            }
+            Err(error)
+        })?;
+        let status = ended.into_pyobject(py)?;
+        slf.setattr(intern!(py, "returncode"), &status)?;
+        Ok(status)
+    }
+
+    /// The return code once it has ended; None when the timeout (in seconds) is over first.
+    #[pyo3(signature = (timeout=None, /))]
+    fn _sleep(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<i32>> {
+        self.sleep(py, timeout)
+    }
+
+    /// The return code if it has ended, else None.
+    fn _look(&self) -> PyResult<Option<i32>> {
+        let Some(spawned) = self.0.get() else { return Ok(None) };
+        let exit = spawned.process.poll().map_err(os_error)?;
+        Ok(exit.map(|exit| exit.returncode))
+    }
+
+    /// Sends a signal to this process and no other.
+    fn _signal(&self, signal: i32) -> PyResult<()> {
+        self.made()?.process.send_signal(signal).map_err(os_error)
+    }
+
+    /// SIGKILL, and reaps it.
+    fn _kill_and_reap(&self, py: Python<'_>) {
+        let Some(spawned) = self.0.get() else { return };
+        py.detach(|| {
+            let _ = spawned.process.send_signal(libc::SIGKILL);
+            while spawned.process.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
+        });
+    }
+
+    /// The open pidfd, see pidfd_open(2); closed with the object.
+    #[getter]
+    fn pidfd(&self) -> PyResult<RawFd> {
+        Ok(self.made()?.process.pidfd().as_raw_fd())
+    }
+
+    /// The pidfd: readable once the process has ended.
+    fn fileno(&self) -> PyResult<RawFd> {
+        self.pidfd()
+    }
+
+    /// What was run.
+    fn _made_plan(&self) -> PyResult<PyPlan> {
+        Ok(PyPlan(Arc::clone(&self.made()?.plan)))
+    }
+
+    /// `(name, start, duration)` of each step in nanoseconds of `CLOCK_MONOTONIC`.
+    fn _step_times(&self) -> PyResult<Vec<(&'static str, u64, u64)>> {
+        let spawned = self.made()?;
+        let steps = spawned.plan.steps.iter().zip(&spawned.timeline);
+        Ok(steps.map(|((_, step), (start, duration))| (step.name(), *start, *duration)).collect())
+    }
+
+    /// `(type, device, inode, id)` of each namespace of the program.
+    fn _namespaces(&self) -> PyResult<Vec<IdRow>> {
+        Ok(rows(&self.made()?.namespaces()))
+    }
+
+    /// The 16 numbers of `resource.struct_rusage`, once it has been reaped.
+    fn _usage<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let usage = self.made()?.process.exit().and_then(|exit| exit.rusage);
+        usage.map(|usage| rusage_tuple(py, &usage)).transpose()
+    }
+}
+
+fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'py, PyTuple>> {
+    #[allow(clippy::cast_precision_loss)] // as resource.struct_rusage has them
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    let counts = [
+        usage.ru_maxrss,
+        usage.ru_ixrss,
+        usage.ru_idrss,
+        usage.ru_isrss,
+        usage.ru_minflt,
+        usage.ru_majflt,
+        usage.ru_nswap,
+        usage.ru_inblock,
+        usage.ru_oublock,
+        usage.ru_msgsnd,
+        usage.ru_msgrcv,
+        usage.ru_nsignals,
+        usage.ru_nvcsw,
+        usage.ru_nivcsw,
+    ];
+    let times = [usage.ru_utime, usage.ru_stime].map(seconds);
+    let items = times.iter().map(|t| t.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from));
+    let items = items.chain(counts.iter().map(|n| n.into_pyobject(py).map(Bound::into_any).map_err(PyErr::from)));
+    PyTuple::new(py, items.collect::<PyResult<Vec<_>>>()?)
+}
