@@ -32,6 +32,7 @@
 
 mod caller;
 mod child;
+mod dumpable;
 mod error;
 mod idmap;
 pub mod inspect;

@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex};
 use nix::errno::Errno;
 
 use crate::child::{Progress, Report, Run};
+use crate::dumpable::KeepDumpable;
 use crate::error::Error;
 use crate::inspect::{self, Namespaces};
 use crate::keeper;
-use crate::namespace::NAMESPACES;
+use crate::namespace::{NAMESPACES, NamespaceSet};
 use crate::options::{Join, JoinSource};
 use crate::plan::{Plan, Side};
 use crate::process::Process;
@@ -115,14 +116,11 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
         helper_stderr: raw(pipe.as_ref().map(|(_, write)| write)),
         clock,
     };
-    let dumpable = changes_ids(plan).then(|| sys::prctl(libc::PR_GET_DUMPABLE, 0));
+    let dumpable = changes_credentials(plan).then(KeepDumpable::new);
     let (args, entry) = run.first_clone();
     let cloned = sys::clone(args, entry, &run);
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
-    if let Some(Ok(dumpable)) = dumpable {
-        // The child's setreuid has cleared the flag of the memory it shared with us.
-        let _ = sys::prctl(libc::PR_SET_DUMPABLE, dumpable as u64);
-    }
+    drop(dumpable);
     let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid));
     sys::set_signal_mask(before);
 
@@ -193,8 +191,9 @@ fn helpers(plan: &Plan, report: &Report) -> [Option<CStrArray>; 2] {
     [argv(MapFile::Users), argv(MapFile::Groups)]
 }
 
-fn changes_ids(plan: &Plan) -> bool {
-    plan.steps.iter().any(|(_, step)| matches!(step, Step::Setuid(_) | Step::Setgid(_)))
+fn changes_credentials(plan: &Plan) -> bool {
+    let enters_user = plan.options.join.iter().any(|join| join.types.contains(NamespaceSet::USER));
+    enters_user || plan.steps.iter().any(|(_, step)| matches!(step, Step::Setuid(_) | Step::Setgid(_)))
 }
 
 /// Reads the report after the first process has given up the memory, and leaves nothing behind on failure.

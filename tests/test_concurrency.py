@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import seccomp
-from conftest import assert_no_child, sh
+from conftest import ROOT, assert_no_child, sh
 from nested import inside
 
 import nslab
@@ -47,6 +47,14 @@ def _mixed(thread: int) -> list[str]:
         if (found := sh(flags, script, **options)) != (0, expected.format(name)):
             wrong.append(f"{flags} {options}: {found}")
     return wrong
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may become somebody else")
+def test_threads_that_spawn_as_somebody_else_leave_this_process_dumpable() -> None:
+    """The fixture of all tests looks at the flag afterwards; a lost one is lost for good."""
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: sh("", "id -u", user=65534), range(400)))
+    assert found == [(0, "65534")] * 400
 
 
 def test_con_03_the_interpreter_goes_on_while_a_spawn_is_held() -> None:

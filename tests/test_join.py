@@ -264,3 +264,13 @@ def test_joi_05_a_user_namespace_gives_all_capabilities() -> None:
 def test_joi_07_the_user_namespace_one_is_in_already(refused: Callable[..., nslab.SpawnError]) -> None:
     error = refused("setns", errno.EINVAL, 0, join="/proc/self/ns/user")
     assert "own user namespace" in (error.hint or "")
+
+
+@root_only
+def test_joining_the_user_namespace_of_somebody_else_leaves_this_process_dumpable() -> None:
+    """The fixture of all tests looks at the flag afterwards."""
+    argv = ["unshare", "--user", "sh", "-c", "echo ready; exec cat"]
+    somebody = {"user": 65534, "group": 65534, "extra_groups": []}
+    with spawn("", argv, stdin=nslab.PIPE, stdout=nslab.PIPE, **somebody) as theirs:
+        assert theirs.stdout and theirs.stdout.readline() == b"ready\n"
+        assert seen(join=f"/proc/{theirs.pid}/ns/user")["user"] == inode("user", theirs.pid)
