@@ -1,0 +1,9 @@
+"""Pictures of what was inspected: functions from the records to a `Picture`, which a notebook shows by itself."""
+
+from ._display.card import card
+from ._display.picture import Picture
+
+__all__ = [
+    "Picture",
+    "card",
+]
