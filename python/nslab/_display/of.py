@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 
+from .._inspect.ids import NamespaceId
 from .._inspect.record import Record
 from .labels import stand_in
 from .palette import look
@@ -32,7 +33,10 @@ def picture_of(record: Record) -> Picture:
 def fields(record: Record) -> Picture:
     """Draw a record that has no picture of its own: a line for each of its fields."""
     shown = [field.name for field in dataclasses.fields(record) if field.repr]  # type: ignore[arg-type]
-    table = Table(["field", "value"], [[name, _value(name, getattr(record, name))] for name in shown], limit=72)
+    rows = [(name, _value(name, getattr(record, name))) for name in shown]
+    if isinstance(record, NamespaceId):
+        rows.insert(0, ("namespace", _value("namespace", record)))
+    table = Table(["field", "value"], rows, limit=72)
     canvas = Canvas(type(record).__name__)
     canvas.text(0, 14, canvas.title, size=16, bold=True)
     table.draw(canvas, 0, 28)
@@ -40,8 +44,6 @@ def fields(record: Record) -> Picture:
 
 
 def _value(name: str, value: object) -> Cell:
-    from .._inspect.ids import NamespaceId
-
     if isinstance(value, NamespaceId):
         return namespace_cell(look(value))
     if value is None:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from .palette import INK, PAPER
-from .text import escape
+from .text import clean, escape, shorten
 
 
 class Picture:
@@ -18,11 +18,11 @@ class Picture:
         self, title: str, svg: str, text: str, *, mermaid: str | None = None, table: str | None = None
     ) -> None:
         #: What it shows, in a line.
-        self.title = title
+        self.title = shorten(clean(title), 160)
         #: The drawing, a file of its own.
         self.svg = svg
         #: The same for a terminal.
-        self.text = text
+        self.text = "\n".join(map(clean, text.split("\n")))
         #: The same as Mermaid, where it is a graph, or None.
         self.mermaid = mermaid
         self._table = table

@@ -6,8 +6,6 @@ import functools
 import html
 import unicodedata
 
-# Control, format (bidi overrides and the like), surrogates, private, unassigned, line and paragraph separators.
-_UNFIT = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _WITHOUT_WIDTH = {"Mn", "Me"}
 
 
@@ -20,17 +18,15 @@ def clean(value: object) -> str:
     'a\\x1b[31m\\xff'
     """
     text = str(value)
-    return text if text.isascii() and text.isprintable() else "".join(map(_visible, text))
+    return text if text.isprintable() else "".join(map(_visible, text))
 
 
 @functools.lru_cache(4096)
 def _visible(char: str) -> str:
-    if unicodedata.category(char) not in _UNFIT:
+    if char.isprintable():
         return char
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    return repr(char)[1:-1] if not char.isprintable() else f"\\u{code:04x}"
+    # A byte that is no UTF-8, as os.fsdecode() brings it.
+    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else repr(char)[1:-1]
 
 
 @functools.lru_cache(4096)
@@ -100,6 +96,5 @@ def several(names: list[str], limit: int = 3) -> str:
     >>> several(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
-    if len(names) <= limit:
-        return ", ".join(names)
-    return f"{', '.join(names[:limit])} and {len(names) - limit} more"
+    shown = ", ".join(shorten(clean(name), 40) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
