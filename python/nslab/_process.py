@@ -271,6 +271,11 @@ class Process(PopenBase):
 
         return resource.struct_rusage(numbers)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ._display.of import card_of
+
+        return card_of(self)._repr_mimebundle_(include, exclude)
+
     @property
     def _made(self) -> _core.Child:
         if self._child is None:

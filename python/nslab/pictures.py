@@ -2,8 +2,10 @@
 
 from ._display.card import card
 from ._display.picture import Picture
+from ._display.timeline import timeline
 
 __all__ = [
     "Picture",
     "card",
+    "timeline",
 ]

@@ -50,6 +50,11 @@ def _named(number: int) -> str:
     return shown if shown.startswith("pid") else f"pid {shown}"
 
 
+def call(text: str) -> str:
+    """Return system calls as a plan prints them; how many variables the environment has differs from shell to shell."""
+    return re.sub(r"\b\d+ variables", "… variables", text) if options.stable else text
+
+
 def duration(nanoseconds: int | None) -> str:
     """Return a time span in a unit that a reader can grasp; in stable mode ``·``.
 

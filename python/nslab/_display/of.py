@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from typing import TYPE_CHECKING
 
-from .._inspect.ids import NamespaceId
+from .._inspect.ids import NamespaceId, current
 from .._inspect.record import Record
 from .labels import stand_in
 from .palette import look
 from .picture import Picture
 from .svg import Canvas
 from .table import Cell, Table, namespace_cell
+
+if TYPE_CHECKING:
+    from .._process import Process
 
 # Record -> (module, function) in this package.
 _PICTURES = {
@@ -28,6 +32,18 @@ def picture_of(record: Record) -> Picture:
     picture = getattr(importlib.import_module(f".{module}", __package__), function)(record)
     assert isinstance(picture, Picture)
     return picture
+
+
+def card_of(process: Process) -> Picture:
+    """Draw which namespaces a process shares with the caller."""
+    from .._inspect.compare import Compared, Comparison
+    from .card import card
+
+    sides = (current(), process.namespaces)
+    rows = (
+        Compared(kind, tuple(side.get(kind) for side in sides)) for kind in sorted(sides[1].keys() | sides[0].keys())
+    )
+    return card(Comparison(("host", f"pid {process.pid}"), tuple(rows)))
 
 
 def fields(record: Record) -> Picture:
