@@ -2,10 +2,12 @@
 
 from ._display.card import card
 from ._display.picture import Picture
+from ._display.propagation import propagation
 from ._display.timeline import timeline
 
 __all__ = [
     "Picture",
     "card",
+    "propagation",
     "timeline",
 ]
