@@ -2,12 +2,14 @@
 
 from ._display.card import card
 from ._display.picture import Picture
+from ._display.pids import pids
 from ._display.propagation import propagation
 from ._display.timeline import timeline
 
 __all__ = [
     "Picture",
     "card",
+    "pids",
     "propagation",
     "timeline",
 ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Record -> (module, function) in this package.
 _PICTURES = {
     "Comparison": ("card", "card"),
+    "ProcessTree": ("pids", "pids"),
 }
 
 
