@@ -4,6 +4,7 @@ from ._display.card import card
 from ._display.picture import Picture
 from ._display.pids import pids
 from ._display.propagation import propagation
+from ._display.sides import sides
 from ._display.timeline import timeline
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "card",
     "pids",
     "propagation",
+    "sides",
     "timeline",
 ]

@@ -86,7 +86,8 @@ class Table:
             top = y + index * ROW
             if index == 0:
                 canvas.rect(x, top, sum(wide), ROW, fill=SHADE, stroke="none", radius=2)
-            else:
+            elif row[0].text or row[0].look:
+                # A row without a title belongs to the one above it.
                 canvas.line(x, top, x + sum(wide), top, stroke="#c8c8c8")
             left = x
             for cell, cells, align in zip(row, wide, self.align, strict=True):
