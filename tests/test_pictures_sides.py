@@ -11,6 +11,7 @@ import pytest
 from pictures_check import NASTY, check, expected, host, new_session
 from pictures_snapshots import inside, link, mount, mounts, outside, process
 
+from nslab._display.sides import alone
 from nslab._inspect.clocks import Clocks
 from nslab._inspect.processes import ProcessTree
 from nslab._inspect.snapshot import Snapshot
@@ -115,3 +116,12 @@ def test_any_bytes() -> None:
     )  # fmt: skip
     check(sides(odd, outside()))
     assert "(empty)" in sides(odd, outside()).text
+
+
+@pytest.mark.parametrize("fields", [{}, {**NOTHING, "namespaces": {}, "name": NASTY}])
+def test_a_snapshot_alone_shows_its_answers(fields: dict[str, Any]) -> None:
+    snapshot = dataclasses.replace(inside(), **fields)
+    check(alone(snapshot))
+    assert snapshot._repr_mimebundle_()["text/plain"] == alone(snapshot).text
+    assert "⌂ time:" in alone(inside()).text
+    assert "… and" in alone(outside()).text

@@ -6,6 +6,7 @@ from ._display.pids import pids
 from ._display.propagation import propagation
 from ._display.sides import sides
 from ._display.timeline import timeline
+from ._display.twins import twins
 
 __all__ = [
     "Picture",
@@ -14,4 +15,5 @@ __all__ = [
     "propagation",
     "sides",
     "timeline",
+    "twins",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PICTURES = {
     "Comparison": ("card", "card"),
     "ProcessTree": ("pids", "pids"),
+    "Snapshot": ("sides", "alone"),
 }
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from .._inspect.snapshot import Snapshot
 from .labels import name
-from .palette import FAINT
+from .palette import FAINT, look
 from .picture import Picture
 from .svg import Canvas
-from .table import Cell, Table
+from .table import Cell, Table, namespace_cell
 from .views import QUESTIONS, Answer, Question
 
 # Of what differs, so many lines under each question.
@@ -37,6 +37,24 @@ def sides(inside: Snapshot, outside: Snapshot) -> Picture:
     canvas.text(0, 38, summary, fill=FAINT)
     table.draw(canvas, 0, 52)
     return Picture(canvas.title, canvas.svg(), f"{summary}\n{table.text()}", table=table.html())
+
+
+def alone(snapshot: Snapshot) -> Picture:
+    """Draw what one of them answers."""
+    rows: list[list[str | Cell]] = []
+    for question in QUESTIONS:
+        answer = question.ask(snapshot)
+        own = namespace_cell(look(snapshot.namespaces.get(question.namespace)))
+        rows.append([question.title, own, Cell(answer.text) if answer else _missing(question, snapshot)])
+        items = [*answer.items.values()] if answer else []
+        rows += [["", "", Cell(item, faint=True)] for item in items[:_LINES]]
+        if len(items) > _LINES:
+            rows.append(["", "", Cell(f"… and {len(items) - _LINES} more", faint=True)])
+    table = Table(["", "namespace", name(snapshot.name)], rows, limit=64)
+    canvas = Canvas(f"What is seen: {name(snapshot.name)}")
+    canvas.text(0, 14, canvas.title, size=16, bold=True, width=900)
+    table.draw(canvas, 0, 28)
+    return Picture(canvas.title, canvas.svg(), f"{canvas.title}\n{table.text()}", table=table.html())
 
 
 def _summary(compared: list[_Compared]) -> str:

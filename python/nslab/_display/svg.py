@@ -125,6 +125,8 @@ class Canvas:
             attributes["font-weight"] = "bold"
         if italic:
             attributes["font-style"] = "italic"
+        if "  " in shown or shown.startswith(" "):
+            attributes["xml:space"] = "preserve"
         tip = "" if shown == whole else f"<title>{escape(whole)}</title>"
         self._add("text", attributes, tip + escape(shown))
         return wide
