@@ -1,6 +1,7 @@
 """Pictures of what was inspected: functions from the records to a `Picture`, which a notebook shows by itself."""
 
 from ._display.card import card
+from ._display.mounts import mounts
 from ._display.picture import Picture
 from ._display.pids import pids
 from ._display.propagation import propagation
@@ -11,6 +12,7 @@ from ._display.twins import twins
 __all__ = [
     "Picture",
     "card",
+    "mounts",
     "pids",
     "propagation",
     "sides",

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Record -> (module, function) in this package.
 _PICTURES = {
     "Comparison": ("card", "card"),
+    "MountDiff": ("mounts", "mounts"),
+    "Mounts": ("mounts", "mounts"),
     "ProcessTree": ("pids", "pids"),
     "Snapshot": ("sides", "alone"),
 }

@@ -39,7 +39,7 @@ def face_of(shown: Crossing, row: Row, at: int) -> Face | None:
     if not row.cells[at]:
         return None
     mount, *others = row.cells[at]
-    words = _propagation(mount)
+    words = tags(mount)
     inside = [other.target for other in others]
     if mount.shared is not None:
         here = (other for other in shown.columns[at].mounts if other.shared == mount.shared and other is not mount)
@@ -50,7 +50,8 @@ def face_of(shown: Crossing, row: Row, at: int) -> Face | None:
     return Face(mount.target, mount.fstype, words, _badge(row, at), more)
 
 
-def _propagation(mount: Mount) -> str:
+def tags(mount: Mount) -> str:
+    """Return its propagation in the words of mountinfo: ``"shared:1 master:2"``; else ``"private"``, ``"unbindable"``."""
     tags = [("shared", mount.shared), ("master", mount.master)]
     found = [f"{tag}:{stand_in('group', number)}" for tag, number in tags if number is not None]
     return " ".join(found) or mount.propagation
