@@ -16,7 +16,6 @@ from .text import several
 
 # More columns than these cannot be read beside each other.
 _COLUMNS = 6
-_MEANING = "isolates"
 
 
 def card(comparison: Comparison) -> Picture:
@@ -25,11 +24,9 @@ def card(comparison: Comparison) -> Picture:
     Processes that are in exactly the same namespaces share a column.
     """
     columns, left_out = _columns(comparison)
-    table = _table(comparison, columns)
-    # In a terminal the columns that differ matter more than the width.
-    plain = Table(
-        [cell.text for cell in table.header if cell.text != _MEANING], [[*row[:1], *row[2:]] for row in table.rows]
-    )
+    # Beside many columns, and in a terminal, what differs matters more than what it means.
+    table = _table(comparison, columns, meaning=len(columns) <= 2)
+    plain = _table(comparison, columns, meaning=False)
     summary = _summary(comparison, left_out)
     canvas = Canvas("Namespaces: " + several([title for title, _ in columns]), summary)
     canvas.text(0, 14, canvas.title, size=16, bold=True)
@@ -48,12 +45,12 @@ def _columns(comparison: Comparison) -> tuple[list[tuple[str, int]], int]:
     return shown[:_COLUMNS], len(shown[_COLUMNS:])
 
 
-def _table(comparison: Comparison, columns: list[tuple[str, int]]) -> Table:
-    header = ["", _MEANING, *(title for title, _ in columns)]
+def _table(comparison: Comparison, columns: list[tuple[str, int]], meaning: bool) -> Table:
+    header = ["", *(["isolates"] if meaning else []), *(title for title, _ in columns)]
     rows: list[list[str | Cell]] = []
     for row in comparison.rows:
-        cells = [namespace_cell(look(_at(row, index))) for _, index in columns]
-        rows.append([row.type, Cell(_isolates().get(row.type, ""), faint=True), *cells])
+        about = [Cell(_isolates().get(row.type, ""), faint=True)] if meaning else []
+        rows.append([row.type, *about, *(namespace_cell(look(_at(row, index))) for _, index in columns)])
         if len(columns) > 1:
             rows[-1].append(_verdict(row, columns))
     return Table([*header, *(["compared"] if len(columns) > 1 else [])], rows)

@@ -33,7 +33,12 @@ def pids(tree: ProcessTree) -> Picture:
     _Drawing(canvas, outermost, min(levels, _LEVELS)).draw()
     if tree.note:
         canvas.text(0, canvas.bottom + 22, f"Note: {tree.note}", size=12, fill=FAINT, width=640)
-    text = [summary, "", *_lines(outermost, min(levels, _LEVELS)), *([f"Note: {tree.note}"] if tree.note else [])]
+    text = [
+        summary,
+        "",
+        *_lines(outermost, min(levels, _LEVELS)),
+        *([f"Note: {clean(tree.note)}"] if tree.note else []),
+    ]
     return Picture(canvas.title, canvas.svg(), "\n".join(text), mermaid=_mermaid(outermost))
 
 
@@ -198,7 +203,7 @@ def _mermaid(outermost: Box) -> str:
     edges: list[str] = []
 
     def add(box: Box, indent: str) -> None:
-        lines.append(f"{indent}subgraph b{len(lines)} [{mermaid(_title(box))}]")
+        lines.append(f"{indent}subgraph b{len(lines)} [{mermaid(look(box.namespace, _MISSING).text)}]")
         above: list[str] = []
         for item in box.inner:
             if isinstance(item, Box):
