@@ -19,8 +19,6 @@ class Node(NamedTuple):
 
     mount: Mount | None
     depth: int
-    #: ``"│  ├─ "``.
-    branch: str
     folded: str = ""
     #: ``"added"``, ``"removed"`` or empty.
     state: str = ""
@@ -39,7 +37,7 @@ def tree(of: Mounts, diff: MountDiff | None) -> list[Node]:
     for node in forest.nodes():
         if len(nodes) == _ROWS:
             left = forest.count - sum(node.mount is not None for node in nodes)
-            nodes.append(Node(None, 0, "", f"and {left} more mounts"))
+            nodes.append(Node(None, 0, f"and {left} more mounts"))
             break
         nodes.append(node)
     return nodes
@@ -132,32 +130,24 @@ class _Forest:
     def nodes(self) -> Iterator[Node]:
         """Return the rows, a parent before what is on it."""
         roots = [at for at in self._order if self._parent[at] is None]
-        stack: list[tuple[int | None, Node]] = self._rows(roots, 0, "")[::-1]
+        stack: list[tuple[int | None, Node]] = self._rows(roots, 0)[::-1]
         while stack:
             at, node = stack.pop()
             yield node
             if at is not None:
-                indent = node.branch.replace("├─ ", "│  ").replace("└─ ", "   ")
-                stack += self._rows(self._children[at], node.depth + 1, indent)[::-1]
+                stack += self._rows(self._children[at], node.depth + 1)[::-1]
 
-    def _rows(self, places: list[int], depth: int, indent: str) -> list[tuple[int | None, Node]]:
+    def _rows(self, places: list[int], depth: int) -> list[tuple[int | None, Node]]:
         """Return the rows of what is on one mount, those that are alike folded into the last of their kind."""
         shown, folded = self._fold(places)
-        last = len(shown) + len(folded) - 1
-        # A chain of many covers would else go out of the picture.
-        indent = indent[-36:]
+        rows: list[tuple[int | None, Node]] = [(at, self._node(at, depth)) for at in shown]
+        return rows + [(None, Node(None, depth, words)) for words in folded]
 
-        def branch(at: int) -> str:
-            return "" if depth == 0 else indent + ("└─ " if at == last else "├─ ")
-
-        rows: list[tuple[int | None, Node]] = [(at, self._node(at, depth, branch(nth))) for nth, at in enumerate(shown)]
-        return rows + [(None, Node(None, depth, branch(len(shown) + at), words)) for at, words in enumerate(folded)]
-
-    def _node(self, at: int, depth: int, branch: str) -> Node:
+    def _node(self, at: int, depth: int) -> Node:
         mount, state, parent = self._mounts[at], self._state[at], self._parent[at]
         covers = parent is not None and self._mounts[parent].target == mount.target
         before = None if state else self._before.get(mount.id)
-        return Node(mount, depth, branch, "", state, before, covers, at in self._hidden)
+        return Node(mount, depth, "", state, before, covers, at in self._hidden)
 
     def _fold(self, places: list[int]) -> tuple[list[int], list[str]]:
         if self._kept is not None:

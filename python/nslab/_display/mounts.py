@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from .._inspect.mounts import Mount, MountDiff, Mounts
 from .labels import name
 from .mount_tree import Node, tree
-from .palette import CHANGED, CHANGED_INK, FAINT, INK, LINE, SHADE, look
+from .outline import Line, Outline
+from .palette import FAINT, look
 from .picture import Picture
-from .svg import Canvas, measure
-from .text import clean, pad, shorten, width
+from .svg import Canvas
 from .wording import tags
 
-_ROW = 22.0
-_INDENT = 18.0
-# Deeper than this, the indentation stays the same.
-_DEEPEST = 12
 # In cells: where it is mounted, and the other columns.
 _LIMITS = (52, 12, 24, 28, 22, 64)
 _HEADER = ("mounted on", "type", "source", "propagation", "options", "")
 # What nearly every mount has.
 _USUAL = {"rw", "relatime"}
-
-
-class _Line(NamedTuple):
-    depth: int
-    #: Of the box-drawing characters before it, in the text.
-    branch: str
-    mark: str
-    #: In the order of `_HEADER`.
-    cells: tuple[str, ...]
-    strong: bool
-    faint: bool
 
 
 def mounts(shown: Mounts | MountDiff) -> Picture:
@@ -45,14 +29,19 @@ def mounts(shown: Mounts | MountDiff) -> Picture:
     of = diff.after if diff else shown
     assert isinstance(of, Mounts)
     nodes = tree(of, diff)
-    lines = list(_lines(nodes, diff))
+    outline = Outline(_HEADER, list(_lines(nodes, diff)), _LIMITS)
     summary = _summary(of, diff, nodes)
     title = f"Mounts of {_name(of)}"
     if diff and diff.before.namespace != of.namespace:
         title = f"Mounts: {_name(diff.before)} compared with {_name(of)}"
     elif diff:
         title += ": before and after"
-    return Picture(title, _svg(title, summary, of, lines), _text(title, summary, of, lines))
+    canvas = Canvas(title, summary)
+    used = canvas.text(0, 14, title, size=16, bold=True)
+    canvas.chip(used + 16, 0, look(of.namespace))
+    canvas.text(0, 38, summary, fill=FAINT)
+    outline.draw(canvas, 0, 52)
+    return Picture(title, canvas.svg(), f"{title} ({look(of.namespace).text})\n{summary}\n\n{outline.text()}")
 
 
 def _name(of: Mounts) -> str:
@@ -76,18 +65,18 @@ def _kinds(of: Mounts) -> list[str]:
     return list(dict.fromkeys(mount.propagation for mount in of.mounts))
 
 
-def _lines(nodes: list[Node], diff: MountDiff | None) -> Iterator[_Line]:
+def _lines(nodes: list[Node], diff: MountDiff | None) -> Iterator[Line]:
     between = diff is not None and diff.before.namespace != diff.after.namespace
     for node in nodes:
         if node.mount is None:
-            yield _Line(node.depth, node.branch, "", (f"… {node.folded}", *[""] * 5), False, True)
+            yield Line(node.depth, (f"… {node.folded}", *[""] * 5), faint=True)
             continue
         mark, note = _note(node, diff, between)
         mount = node.mount
         options = ",".join(option for option in mount.options if option not in _USUAL)
         source = mount.source if mount.root == "/" else f"{mount.source}[{mount.root}]"
         cells = (mount.target, mount.fstype, source, tags(mount), options, note)
-        yield _Line(node.depth, node.branch, mark, cells, bool(mark), node.hidden and not mark)
+        yield Line(node.depth, cells, mark, bool(mark), node.hidden and not mark)
 
 
 def _note(node: Node, diff: MountDiff | None, between: bool) -> tuple[str, str]:
@@ -117,68 +106,3 @@ def _difference(before: Mount, after: Mount) -> str:
         if old != new:
             told.append(f"{field} {old} → {new}")
     return "; ".join(told) or "the mount it is on, or its number"
-
-
-def _svg(title: str, summary: str, of: Mounts, lines: list[_Line]) -> str:
-    canvas = Canvas(title, summary)
-    used = canvas.text(0, 14, title, size=16, bold=True)
-    canvas.chip(used + 16, 0, look(of.namespace))
-    canvas.text(0, 38, summary, fill=FAINT)
-    wide = _widths(lines)
-    y = 52.0
-    canvas.rect(0, y, sum(wide) + 28, _ROW, fill=SHADE, stroke="none", radius=2)
-    _draw_cells(canvas, _Line(0, "", "", _HEADER, False, False), wide, 24, y)
-    elbows: dict[int, float] = {}
-    for line in lines:
-        y += _ROW
-        left = min(line.depth, _DEEPEST) * _INDENT
-        if line.strong:
-            canvas.rect(0, y + 1, sum(wide) + 28, _ROW - 2, fill=CHANGED, stroke="none", radius=3)
-            canvas.text(10, y + 15.5, line.mark, anchor="middle", bold=True, fill=CHANGED_INK)
-        if line.depth:
-            x = 24 + left - _INDENT + 5
-            canvas.line(x, elbows.get(line.depth - 1, y), x, y + 11, stroke=LINE)
-            canvas.line(x, y + 11, x + 9, y + 11, stroke=LINE)
-            elbows[line.depth - 1] = y + 11
-        elbows[line.depth] = y + 18
-        _draw_cells(canvas, line, wide, 24, y)
-    return canvas.svg()
-
-
-def _widths(lines: list[_Line]) -> list[float]:
-    wide = [measure(title) for title in _HEADER]
-    for line in lines:
-        left = min(line.depth, _DEEPEST) * _INDENT
-        for at, (cell, limit) in enumerate(zip(line.cells, _LIMITS, strict=True)):
-            if at == 0 and not any(line.cells[1:]):
-                continue
-            wide[at] = max(wide[at], measure(shorten(clean(cell), limit)) + (0 if at else left))
-    return [cells + 18 for cells in wide]
-
-
-def _draw_cells(canvas: Canvas, line: _Line, wide: list[float], x: float, y: float) -> None:
-    ink = CHANGED_INK if line.strong else FAINT if line.faint else INK
-    left = min(line.depth, _DEEPEST) * _INDENT
-    if not any(line.cells[1:]):
-        canvas.text(x + left, y + 15.5, line.cells[0], fill=ink, width=sum(wide) - left)
-        return
-    for at, (cell, room) in enumerate(zip(line.cells, wide, strict=True)):
-        indent = 0 if at else left
-        if cell:
-            canvas.text(x + indent, y + 15.5, cell, fill=ink, bold=line.strong, width=room - indent - 16)
-        x += room
-
-
-def _text(title: str, summary: str, of: Mounts, lines: list[_Line]) -> str:
-    rows = [[line.branch + shorten(clean(line.cells[0]), _LIMITS[0]), *_short(line.cells[1:])] for line in lines]
-    full = [row for row in [list(_HEADER), *rows] if any(row[1:])]
-    wide = [max(map(width, column)) for column in zip(*full, strict=True)]
-    told = [f"{title} ({look(of.namespace).text})", summary, ""]
-    for mark, row in zip(["", *(line.mark for line in lines)], [list(_HEADER), *rows], strict=True):
-        cells = [pad(cell, room) for cell, room in zip(row, wide, strict=True)] if any(row[1:]) else row[:1]
-        told.append(f"{mark or ' '} {'  '.join(cells)}".rstrip())
-    return "\n".join(told)
-
-
-def _short(cells: tuple[str, ...]) -> list[str]:
-    return [shorten(clean(cell), limit) for cell, limit in zip(cells, _LIMITS[1:], strict=True)]
