@@ -9,6 +9,7 @@ import base64
 import contextlib
 import os
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from pathlib import Path
 import nslab
 from nslab._display import labels
 from nslab._display.palette import contrast
-from nslab._display.svg import MARGIN, measure
+from nslab._display.svg import MARGIN
 from nslab._inspect.ids import NamespaceId, current
 from nslab.pictures import Picture
 
@@ -104,13 +105,22 @@ def _check_svg(svg: str) -> None:
             _check_text(node, boxes, wide - MARGIN, high - MARGIN)
 
 
+def _wide(text: str) -> float:
+    """Return the width of a text in units of its size: letters as in DejaVu Sans Mono and Menlo, else a square."""
+    return sum(0.602 if char.isascii() or (char.isalpha() and char < "\u1100") else _square(char) for char in text)
+
+
+def _square(char: str) -> float:
+    return 0 if unicodedata.combining(char) else 0.602 if unicodedata.category(char)[0] == "P" else 1
+
+
 def _check_text(
     node: ET.Element, boxes: list[tuple[float, float, float, float, str]], right: float, low: float
 ) -> None:
     """The text is inside the picture, and can be read on the uppermost box below it."""
     shown = "".join([node.text or "", *(child.tail or "" for child in node)])
     x, y, size = (float(node.attrib[key]) for key in ("x", "y", "font-size"))
-    wide = measure(shown, size)
+    wide = _wide(shown) * size
     left = x - {"start": 0, "middle": wide / 2, "end": wide}[node.attrib.get("text-anchor", "start")]
     assert left >= -MARGIN and left + wide <= right + 1 and 0 <= y <= low, shown
     assert size >= 9

@@ -80,6 +80,14 @@ def test_two_runs_give_the_same_in_stable_mode() -> None:
     assert once() == once()
 
 
+def test_steps_of_two_processes_are_in_the_order_of_their_beginning() -> None:
+    starts = (0, 100, 400, 300, 500)
+    times = tuple(nslab.StepTime(step.name, 10**15 + start, 7) for step, start in zip(BETWEEN, starts, strict=True))
+    lines = _draw(BETWEEN, [], times, 4711, 0).text.splitlines()
+    shown = [line.split("7 ns")[1].split()[0] for line in lines if " 7 ns " in line]
+    assert shown == ["clone", "clone", "await_maps", "uid_map", "execve"]
+
+
 @pytest.mark.parametrize(
     ("returncode", "words"),
     [
