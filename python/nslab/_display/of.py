@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 # Record -> (module, function) in this package.
 _PICTURES = {
+    "Capabilities": ("users", "users"),
     "Comparison": ("card", "card"),
+    "IdMaps": ("users", "users"),
     "MountDiff": ("mounts", "mounts"),
     "Mounts": ("mounts", "mounts"),
+    "NamespaceTable": ("owners", "owners"),
     "ProcessTree": ("pids", "pids"),
     "Snapshot": ("sides", "alone"),
 }

@@ -49,7 +49,7 @@ class Outline:
         """Return it for a terminal."""
         head = Line(0, self.header)
         rows = [
-            [branch + shorten(line.cells[0], self.limits[0]), *self._short(line)]
+            [branch + shorten(line.cells[0], sum(self.limits) if line.alone else self.limits[0]), *self._short(line)]
             for line, branch in zip([head, *self.lines], ["", *_branches(self.lines)], strict=True)
         ]
         full = [row for row, line in zip(rows, [head, *self.lines], strict=True) if not line.alone]
