@@ -58,7 +58,12 @@ class _Row(NamedTuple):
 
 
 def timeline(process: Process) -> Picture:
-    """Draw what happened between the clone and the exit: who did each step, how long it took, what held the parent."""
+    """Draw what happened between the clone and the exit: who did each step, how long it took, what held the parent.
+
+    >>> with nslab.spawn("user uts", ["true"]) as process:
+    ...     print(nslab.pictures.timeline(process).text.splitlines()[4])
+    ├──────────────▶...clone3({flags=CLONE_NEWUSER|CLONE_NEWUTS, exit_signal=SIGCHLD})
+    """
     plan = process.plan
     return _draw(plan.steps, str(plan).splitlines(), process.timeline, process.pid, process.returncode)
 

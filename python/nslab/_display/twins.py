@@ -20,7 +20,13 @@ _C_FIRST = "static int child("
 
 
 def twins(plan: Plan) -> Picture:
-    """Draw the steps of a plan, the shell line that does the same, and the C program that does the same."""
+    """Draw the steps of a plan, the shell line that does the same, and the C program that does the same.
+
+    >>> print(nslab.pictures.twins(nslab.plan("uts", ["true"], hostname="lab")).text)
+    ── nslab.plan(…) ────────────────────
+    parent  clone3({flags=CLONE_NEWUTS, exit_signal=SIGCHLD})
+    ...
+    """
     steps = [clean(call(line)) for line in str(plan).splitlines()]
     shell = [clean(line) for line in plan.unshare_command().splitlines()]
     program = [clean(call(line)).rstrip() for line in plan.c_source().splitlines()]
