@@ -18,6 +18,8 @@ from .nesting import every
 from .text import clean
 
 _MAIN_TABLE = 254
+# The map of the initial user namespace.
+_EVERYONE = IdRange(0, 0, 2**32 - 1)
 
 
 class Answer(NamedTuple):
@@ -74,6 +76,8 @@ def _id_map(snapshot: Snapshot) -> Answer | None:
 
 def _range(ids: IdRange) -> str:
     last = ids.count - 1
+    if ids == _EVERYONE:
+        return "everyone is the same outside"
     if not last:
         return f"{ids.inside} is {ids.outside} outside"
     return f"{ids.inside}-{ids.inside + last} is {ids.outside}-{ids.outside + last} outside"
