@@ -28,11 +28,13 @@ class _Compared(NamedTuple):
 
 def sides(inside: Snapshot, outside: Snapshot) -> Picture:
     """Draw what both answer to the same questions; of long answers, such as the mounts, only what differs."""
+    # First of all, so that in stable mode the two are not numbered behind all their processes.
+    names = name(inside.name), name(outside.name)
     compared = [_compare(question, inside, outside) for question in QUESTIONS]
-    header = ["", "namespace", f"inside: {name(inside.name)}", f"outside: {name(outside.name)}", ""]
+    header = ["", "namespace", f"inside: {names[0]}", f"outside: {names[1]}", ""]
     table = Table(header, [row for item in compared for row in item.rows], limit=44)
     summary = _summary(compared)
-    canvas = Canvas(f"The same questions, inside and outside: {name(inside.name)} and {name(outside.name)}", summary)
+    canvas = Canvas(f"The same questions, inside and outside: {names[0]} and {names[1]}", summary)
     canvas.text(0, 14, canvas.title, size=16, bold=True, width=900)
     canvas.text(0, 38, summary, fill=FAINT)
     table.draw(canvas, 0, 52)
