@@ -33,6 +33,8 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import pictures
+    from ._display.options import options
     from ._inspect.ids import NamespaceId, namespaces
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
@@ -41,6 +43,8 @@ else:
     _LAZY = {
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
+        "options": "_display.options",
+        "pictures": "pictures",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
@@ -53,7 +57,9 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
-        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        # `pictures` is a module itself.
+        value = getattr(module, name, module)
         globals()[name] = value
         return value
 
@@ -89,6 +95,8 @@ __all__ = [
     "SubprocessError",
     "TimeoutExpired",
     "namespaces",
+    "options",
+    "pictures",
     "plan",
     "probe",
     "run",
