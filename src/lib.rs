@@ -23,8 +23,20 @@
 //!                 (held)                      clone3(PARENT|VM|PIDFD|NEW*) ─────▶ wait for the maps
 //!                                             write /proc/PID/uid_map …, or
 //!                                             newuidmap(1); then let it go ─────▶ the other steps
-//!                                             wait until it has left the memory   execve
 //!            reap it ◀─────────────────────── exit
+//!            wait until it has left the memory ◀──────────────────────────────── execve
+//! ```
+//!
+//! With `init` the first process in the new namespaces sets them up, makes the program and becomes our init:
+//!
+//! ```text
+//!            calling process                  init (PID 1)                        child (PID 2)
+//!            clone3(VM|VFORK|PIDFD|NEW*) ───▶ the steps of the namespaces
+//!                 (held)                      clone3(VM|VFORK) ─────────────────▶ pidfd and pid to the socket
+//!                                                  (held)                         the steps of a process
+//!                                                                                 execve
+//! Process ◀──────────────────────────────── execveat(a program of 3 KiB)
+//!            status, from the socket ◀─────── reaps, tells, ends ◀─────────────── exit
 //! ```
 //!
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
@@ -35,6 +47,7 @@ mod child;
 mod dumpable;
 mod error;
 mod idmap;
+mod init;
 pub mod inspect;
 mod keeper;
 mod mount;
@@ -53,6 +66,7 @@ mod twin;
 pub use caller::Caller;
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
+pub use init::Init;
 pub use inspect::NamespaceId;
 pub use mount::Propagation;
 pub use namespace::{NAMESPACES, NamespaceSet, NamespaceType};

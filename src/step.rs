@@ -76,6 +76,10 @@ pub enum Step {
     SignalMask,
     /// Execute the program: the first of these paths that exists.
     Execve(Box<Exec>),
+    /// Tell the caller which process this is, by the socket to the init.
+    SendPidfd,
+    /// Become the init: these are its arguments.
+    ExecInit(CStrArray),
 }
 
 /// The three files that map ids, see user_namespaces(7).
@@ -168,6 +172,8 @@ impl Step {
             Self::CloseFds(_) => "close_fds",
             Self::SignalMask => "sigmask",
             Self::Execve(_) => "execve",
+            Self::SendPidfd => "send_pidfd",
+            Self::ExecInit(_) => "init",
         }
     }
 
@@ -231,6 +237,8 @@ impl Step {
                 Ok(())
             }
             Self::Execve(exec) => Err(child::execve(exec)),
+            Self::SendPidfd => run.send_pidfd(),
+            Self::ExecInit(argv) => Err(run.exec_init(argv)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
         }
@@ -267,12 +275,14 @@ impl Step {
                 ))
             }
             Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
+            Self::ExecInit(argv) => list_with(" ", argv.iter().map(CStr::to_string_lossy)),
             Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
             Self::ClearHandlers
             | Self::AwaitMaps
             | Self::UnshareFiles
             | Self::Stdio
             | Self::Setsid
+            | Self::SendPidfd
             | Self::SignalMask => String::new(),
         }
     }
@@ -343,6 +353,10 @@ impl fmt::Display for Step {
                 let argv = exec.argv.iter().map(|arg| format!("{arg:?}"));
                 let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
                 write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
+            }
+            Self::SendPidfd => write!(f, "sendmsg(init, SCM_RIGHTS, [pidfd])"),
+            Self::ExecInit(argv) => {
+                write!(f, "execveat(init, \"\", [{}], 0 variables)", list(argv.iter().map(|arg| format!("{arg:?}"))))
             }
             Self::Chdir(path) => write!(f, "chdir({path:?})"),
             Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {

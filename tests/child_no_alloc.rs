@@ -14,7 +14,7 @@ use std::{fs, io};
 
 use lab::{
     EVERYTHING, Living, SHOW_MAP, apart, by_path, by_pidfd, c, everything, failing, is_root, own_mounts, plan, proc_at,
-    program, refuse_clone3, refused, run_plan, several_ids, shell,
+    program, refuse_clone3, refused, run_plan, several_ids, shell, types, with_init,
 };
 use nix::errno::Errno;
 use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step};
@@ -213,6 +213,10 @@ fn plans(other: &Living) -> Vec<Row> {
         row(Options { join: vec![by_pidfd(other, "user uts pid")], ..shell("ipc net", "uname -n") }, "joined"),
         row(Options { join: vec![by_pidfd(other, "time")], ..shell("", "echo joined") }, "joined"),
         row(Options { join: vec![by_path(other, "uts")], ..shell("", "uname -n") }, "joined"),
+        row(with_init(shell("pid uts", "echo $$ $PPID")), "2 1"),
+        row(with_init(Options { join: vec![by_path(other, "uts")], ..shell("pid", "uname -n") }), "joined"),
+        row(with_init(everything()), &EVERYTHING.replace("dom 1", "dom 2")),
+        row(with_init(Options { flags: types("user pid"), ..several_ids() }), "0 0 1 1 1000 9"),
         row(
             Options { join: vec![by_path(other, "uts")], kill_child: Some(libc::SIGKILL), ..several_ids() },
             "0 0 1 1 1000 9",
@@ -229,7 +233,7 @@ fn plan_for_newuidmap(outside: u32) -> Option<Arc<Plan>> {
     Some(Arc::new(Plan::new(options, &caller).unwrap()))
 }
 
-const STEPS: usize = 31;
+const STEPS: usize = 33;
 const ONLY_WITHOUT_CLONE3: [usize; 2] = [3, 4];
 const MAP_HELPER: usize = 7;
 
@@ -267,5 +271,7 @@ fn number(step: &Step) -> usize {
         Step::CloseFds(_) => 28,
         Step::SignalMask => 29,
         Step::Execve(_) => 30,
+        Step::SendPidfd => 31,
+        Step::ExecInit(_) => 32,
     }
 }
