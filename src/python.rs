@@ -13,6 +13,7 @@ use pyo3::types::{PyBool, PyDict};
 
 use self::convert::{Text, read_env, read_fd, read_groups, read_option};
 use crate::inspect::{self, NamespaceId};
+use crate::sys;
 use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 
 /// The Rust half of nslab.
@@ -21,7 +22,7 @@ mod _core {
     #[pymodule_export]
     use super::child::Child;
     #[pymodule_export]
-    use super::{PyPlan, namespaces, open_namespace, plan, table};
+    use super::{PyPlan, namespaces, open_namespace, plan, setns, table, unshare_fs};
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -171,4 +172,19 @@ fn open_namespace(bits: u32, device: u64, inode: u64, id: Option<u64>, pid: Opti
     let types = NamespaceSet::from_bits(bits).unwrap_or_default();
     let file = inspect::open(types, NamespaceId { device, inode, id }, pid).map_err(os_error)?;
     Ok(file.into_raw_fd())
+}
+
+/// Moves the calling thread, see setns(2).
+#[pyfunction]
+fn setns(py: Python<'_>, fd: RawFd, bits: u32) -> PyResult<()> {
+    let detail = NamespaceSet::from_bits(bits).unwrap_or_default().to_string();
+    sys::setns(fd, bits).map_err(|errno| raise(py, &Error::Step { step: "setns", detail, errno }))
+}
+
+/// Gives the calling thread a root, a directory and a umask of its own, see unshare(2).
+#[pyfunction]
+fn unshare_fs(py: Python<'_>) -> PyResult<()> {
+    let detail = "CLONE_FS".to_owned();
+    let refused = |errno| raise(py, &Error::Step { step: "unshare", detail, errno });
+    sys::unshare(libc::CLONE_FS.cast_unsigned()).map_err(refused)
 }

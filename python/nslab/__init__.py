@@ -35,12 +35,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import pictures
     from ._display.options import options
+    from ._host import Host
+    from ._hosts import HostInfo, hosts
     from ._inspect.ids import NamespaceId, namespaces
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "Host": "_host",
+        "HostInfo": "_hosts",
+        "hosts": "_hosts",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
         "options": "_display.options",
@@ -79,6 +84,8 @@ __all__ = [
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
     "DEVNULL",
+    "Host",
+    "HostInfo",
     "PIPE",
     "STDOUT",
     "CalledProcessError",
@@ -94,6 +101,7 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "hosts",
     "namespaces",
     "options",
     "pictures",

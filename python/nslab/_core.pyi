@@ -4,7 +4,7 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
+__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "setns", "table", "unshare_fs"]
 
 @final
 class Plan:
@@ -82,3 +82,9 @@ def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int 
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+def setns(fd: int, bits: int) -> None:
+    """Moves the calling thread, see setns(2)."""
+
+def unshare_fs() -> None:
+    """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""

@@ -68,6 +68,8 @@ def namespaces_to_join(value: Any) -> list[Any]:
         return [os.fspath(value)]
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
+    if hasattr(value, "_to_join"):
+        return [value._to_join()]
     if hasattr(value, "fileno"):
         return [value.fileno()]
     if isinstance(value, Iterable):
