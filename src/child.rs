@@ -54,6 +54,8 @@ pub struct Report {
     pub times: [[AtomicU64; 2]; MAX_STEPS],
     /// The namespaces the program gets, by their position in the table: id, inode.
     pub namespaces: [[AtomicU64; 2]; NAMESPACES.len()],
+    /// Their descriptors in the table of the caller, or -1, for [`Step::Keep`].
+    pub kept: [AtomicI32; NAMESPACES.len()],
 }
 
 /// Ten decimal digits, and NULs.
@@ -78,7 +80,9 @@ impl Report {
         for number in errnos.into_iter().chain([&self.pid, &self.program_status]) {
             number.store(0, Relaxed);
         }
-        self.pidfd.store(-1, Relaxed);
+        for fd in self.kept.iter().chain([&self.pidfd]) {
+            fd.store(-1, Relaxed);
+        }
         for value in self.times[..steps].iter().chain(&self.namespaces).flatten() {
             value.store(0, Relaxed);
         }
@@ -404,6 +408,19 @@ impl Run<'_> {
                 self.report.namespaces[index][1].store(inode, Relaxed);
             }
         }
+    }
+
+    /// The caller closes whatever is there, should a later one fail.
+    pub(crate) fn keep(&self, types: NamespaceSet, by_pidfd: bool) -> sys::Result<()> {
+        types.rows().try_for_each(|(index, row)| {
+            let fd = if by_pidfd {
+                sys::pidfd_namespace(self.report.pidfd.load(Acquire), row.pidfd_request)?
+            } else {
+                sys::openat(libc::AT_FDCWD, OWN_FILES[index], libc::O_RDONLY)?
+            };
+            self.report.kept[index].store(fd, Release);
+            Ok(())
+        })
     }
 
     fn own_namespace(&self, request: u8) -> sys::Result<(u64, u64)> {

@@ -73,6 +73,6 @@ pub use namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 pub use options::{ClockOffset, Join, JoinSource, Options};
 pub use plan::{Plan, Side};
 pub use process::{Exit, Process};
-pub use spawn::{Spawned, spawn};
+pub use spawn::{Spawned, hold, spawn};
 pub use step::Step;
 pub use twin::{c_source, unshare_command};

@@ -69,6 +69,8 @@ pub struct Options {
     pub join: Vec<Join>,
     /// The signal the program gets when this process ends.
     pub kill_child: Option<i32>,
+    /// No program: only leave descriptors of the new namespaces.
+    pub keep: bool,
     /// An init of ours.
     pub init: Option<Init>,
 }

@@ -96,7 +96,7 @@ impl Plan {
         }
         // Whoever is made in the new namespaces sets them up.
         let first = if options.init == Some(Init::AboveProgram) { Side::Init } else { Side::Child };
-        let noted = flags.union(joined);
+        let noted = if options.keep { NamespaceSet::EMPTY } else { flags.union(joined) };
         if !noted.is_empty() {
             steps.push((first, Step::UnshareFiles));
         }
@@ -124,8 +124,12 @@ impl Plan {
         if first == Side::Init {
             child.push(Step::SendPidfd);
         }
-        process(&mut child, &options, caller, maps.setgroups_denied);
-        last_steps(&mut child, &mut options, caller);
+        if options.keep {
+            child.push(Step::Keep(flags, caller.pidfds_show_namespaces));
+        } else {
+            process(&mut child, &options, caller, maps.setgroups_denied);
+            last_steps(&mut child, &mut options, caller);
+        }
         steps.extend(child.into_iter().map(|step| (Side::Child, step)));
         if first == Side::Init {
             steps.push((Side::Init, Step::ExecInit(CStrArray::default())));
@@ -171,7 +175,7 @@ impl Plan {
 
     /// Whether the child begins with the descriptor table of the caller.
     pub(crate) fn shares_files(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles))
+        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles | Step::Keep(..)))
     }
 
     /// The index of the parent's clone.

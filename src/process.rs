@@ -58,6 +58,10 @@ impl Process {
         self.init.as_ref().map_or(self.pidfd.as_fd(), |init| init.pidfd.as_fd())
     }
 
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+
     /// The pid in the caller's pid namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::init;
 use crate::inspect::{self, Namespaces};
 use crate::keeper;
-use crate::namespace::{NAMESPACES, NamespaceSet};
+use crate::namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 use crate::options::{Join, JoinSource};
 use crate::plan::{Plan, Side};
 use crate::process::{AboveProgram, Process};
@@ -63,8 +63,27 @@ pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Spawned, Error> {
     keeper::run(move || spawn_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
 }
 
+/// Makes the namespaces of a plan to keep, and returns a descriptor of each.
+///
+/// # Errors
+///
+/// As for [`spawn`].
+pub fn hold(plan: &Arc<Plan>) -> Result<Kept, Error> {
+    let (made, kept) = made_here(Arc::clone(plan), [-1; 3], None)?;
+    // The child has ended, or is about to.
+    reap(Some(&made.process.into_pidfd()), false);
+    Ok(kept)
+}
+
 /// `mask` is what the program gets as signal mask, where that is not this thread's.
 fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Spawned, Error> {
+    made_here(plan, stdio, mask).map(|(spawned, _)| spawned)
+}
+
+/// A descriptor of each namespace.
+pub type Kept = Vec<(&'static NamespaceType, OwnedFd)>;
+
+fn made_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<(Spawned, Kept), Error> {
     match attempt(&plan, stdio, mask) {
         Err(Error::Step { step: "clone", errno: Errno::ENOSYS, .. }) if !plan.legacy => {
             let plan = Arc::new(plan.with_legacy_clone());
@@ -76,13 +95,15 @@ fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> R
 
 struct Ran {
     process: Process,
+    kept: Kept,
     timeline: Vec<(u64, u64)>,
     noted: [[u64; 2]; NAMESPACES.len()],
 }
 
 impl Ran {
-    fn of(self, plan: Arc<Plan>) -> Spawned {
-        Spawned { process: self.process, plan, timeline: self.timeline, noted: self.noted, thread: sys::gettid() }
+    fn of(self, plan: Arc<Plan>) -> (Spawned, Kept) {
+        let (noted, thread) = (self.noted, sys::gettid());
+        (Spawned { process: self.process, plan, timeline: self.timeline, noted, thread }, self.kept)
     }
 }
 
@@ -130,6 +151,8 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
     sys::set_signal_mask(before);
+    let kept = NAMESPACES.iter().zip(&report.kept);
+    let kept: Kept = kept.filter_map(|(row, fd)| Some((row, sys::adopt(fd.load(Acquire))?))).collect();
 
     let process = outcome.map_err(|error| with_complaint(error, pipe))?;
     let noted = report.namespaces.each_ref().map(|numbers| numbers.each_ref().map(|number| number.load(Relaxed)));
@@ -140,7 +163,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     };
     let timeline = timeline(plan, report, shift, [began, cloning, resumed]);
     arena.give_back();
-    Ok(Ran { process, timeline, noted })
+    Ok(Ran { process, kept, timeline, noted })
 }
 
 fn clone_error(plan: &Plan, errno: Errno) -> Error {

@@ -78,6 +78,8 @@ pub enum Step {
     Execve(Box<Exec>),
     /// Tell the caller which process this is, by the socket to the init.
     SendPidfd,
+    /// Open the new namespaces in the descriptor table of the caller, by the pidfd or by `/proc`.
+    Keep(NamespaceSet, bool),
     /// Become the init: these are its arguments.
     ExecInit(CStrArray),
 }
@@ -173,6 +175,7 @@ impl Step {
             Self::SignalMask => "sigmask",
             Self::Execve(_) => "execve",
             Self::SendPidfd => "send_pidfd",
+            Self::Keep(..) => "keep",
             Self::ExecInit(_) => "init",
         }
     }
@@ -238,6 +241,7 @@ impl Step {
             }
             Self::Execve(exec) => Err(child::execve(exec)),
             Self::SendPidfd => run.send_pidfd(),
+            Self::Keep(types, by_pidfd) => run.keep(*types, *by_pidfd),
             Self::ExecInit(argv) => Err(run.exec_init(argv)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
@@ -248,7 +252,9 @@ impl Step {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) => types.to_string(),
+            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) | Self::Keep(types, _) => {
+                types.to_string()
+            }
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
@@ -329,11 +335,11 @@ impl fmt::Display for Step {
             Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
             Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
             Self::UnshareFiles => write!(f, "unshare(CLONE_FILES)"),
-            Self::NoteNamespaces(types, true) => {
+            Self::NoteNamespaces(types, true) | Self::Keep(types, true) => {
                 let call = |row: &NamespaceType| format!("PIDFD_GET_{}_NAMESPACE", row.name.to_uppercase());
                 write!(f, "ioctl(pidfd, {})", list_with("); ioctl(pidfd, ", types.rows().map(|(_, row)| call(row))))
             }
-            Self::NoteNamespaces(types, false) => {
+            Self::NoteNamespaces(types, false) | Self::Keep(types, false) => {
                 let call = |row: &NamespaceType| format!("open(\"/proc/self/ns/{}\")", row.name);
                 write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| call(row))))
             }

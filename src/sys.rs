@@ -349,6 +349,11 @@ pub fn mount(source: &CStr, target: &CStr, fstype: Option<&CStr>, flags: u64) ->
     done(call!(libc::SYS_mount, source.as_ptr(), target.as_ptr(), fstype, flags, 0))
 }
 
+/// `umount2(2)`, of a mount in use too; a link is not followed.
+pub fn unmount(path: &CStr) -> Result<()> {
+    done(call!(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW))
+}
+
 /// `sethostname(2)`.
 pub fn sethostname(name: &[u8]) -> Result<()> {
     done(call!(libc::SYS_sethostname, name.as_ptr(), name.len()))

@@ -17,7 +17,7 @@ use lab::{
     program, refuse_clone3, refused, run_plan, several_ids, shell, types, with_init,
 };
 use nix::errno::Errno;
-use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step};
+use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step, hold};
 
 /// The process that may allocate; 0 while everybody may.
 static OWNER: AtomicI64 = AtomicI64::new(0);
@@ -154,6 +154,9 @@ fn run_all() -> BTreeSet<usize> {
         assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
         seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
     }
+    let keep = plan(Options { keep: true, ..program("net ipc user", &["-"]) });
+    assert_eq!(hold(&keep).unwrap().len(), 3);
+    seen.extend(keep.steps.iter().map(|(_, step)| number(step)));
     for (plan, expected) in failing(&other) {
         assert_eq!(refused(&plan), expected, "{plan}");
     }
@@ -233,7 +236,7 @@ fn plan_for_newuidmap(outside: u32) -> Option<Arc<Plan>> {
     Some(Arc::new(Plan::new(options, &caller).unwrap()))
 }
 
-const STEPS: usize = 33;
+const STEPS: usize = 34;
 const ONLY_WITHOUT_CLONE3: [usize; 2] = [3, 4];
 const MAP_HELPER: usize = 7;
 
@@ -273,5 +276,6 @@ fn number(step: &Step) -> usize {
         Step::Execve(_) => 30,
         Step::SendPidfd => 31,
         Step::ExecInit(_) => 32,
+        Step::Keep(..) => 33,
     }
 }

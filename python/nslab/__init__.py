@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from ._host import Host
     from ._hosts import HostInfo, hosts
     from ._inspect.ids import NamespaceId, namespaces
+    from ._persist import persist, unpersist
     from ._plan import Plan, Step, StepTime
+    from ._pool import Pool
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
@@ -50,9 +52,12 @@ else:
         "namespaces": "_inspect.ids",
         "options": "_display.options",
         "pictures": "pictures",
+        "persist": "_persist",
+        "unpersist": "_persist",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
+        "Pool": "_pool",
         "Probe": "_probe",
         "probe": "_probe",
     }
@@ -93,6 +98,7 @@ __all__ = [
     "Namespace",
     "NamespaceId",
     "Plan",
+    "Pool",
     "Popen",
     "Probe",
     "Process",
@@ -104,9 +110,11 @@ __all__ = [
     "hosts",
     "namespaces",
     "options",
+    "persist",
     "pictures",
     "plan",
     "probe",
     "run",
     "spawn",
+    "unpersist",
 ]

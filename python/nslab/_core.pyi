@@ -4,7 +4,20 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "setns", "table", "unshare_fs"]
+__all__ = [
+    "Child",
+    "Plan",
+    "bind",
+    "hold",
+    "make_private",
+    "namespaces",
+    "open_namespace",
+    "plan",
+    "setns",
+    "table",
+    "unmount",
+    "unshare_fs",
+]
 
 @final
 class Plan:
@@ -88,3 +101,15 @@ def setns(fd: int, bits: int) -> None:
 
 def unshare_fs() -> None:
     """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""
+
+def bind(source: Any, target: Any) -> None:
+    """Makes a file or directory appear at another place, see mount(2)."""
+
+def make_private(path: Any) -> None:
+    """Keeps what is mounted below this mount from reaching other namespaces, see mount_namespaces(7)."""
+
+def unmount(path: Any) -> None:
+    """Takes a mount away, once nobody uses it any more, see umount(2)."""
+
+def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
+    """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""

@@ -62,6 +62,10 @@ class Host:
         bits = parse_flags(flags)
         if not bits:
             raise ValueError('a host needs at least one namespace of its own (flags such as "net uts")')
+        if persist is not None:
+            from ._persist import check
+
+            check(names(bits))
         self._begin(name, names(bits))
         self._keeper = keeper = _keep(bits, name, self._kinds, options)
         keeper._known = True
@@ -150,11 +154,11 @@ class Host:
             raise TypeError("join: a program of a host joins the host, and nothing else")
         return {**options, "join": self}
 
-    def _to_join(self) -> tuple[int, int]:
+    def _to_join(self) -> list[tuple[int, int]]:
         """Return a pidfd, and which namespaces of it to enter: asking the kernel each time would cost more."""
         if not self.alive:
             raise from_core(errno.ESRCH, "setns", f"{self!r}", None)
-        return self._keeper.fileno(), self._bits
+        return [(self._keeper.fileno(), self._bits)]
 
     def enter(self, kinds: Flags) -> Entered:
         """Move the calling *thread*, and nothing else, into namespaces of the host while a ``with`` block runs.
@@ -318,7 +322,7 @@ def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]
     process = (None, {}, False, (), True, False, -1, -1, None, None, None)
     plan = _core.plan(bits, argv, argv[0], own, *process)
     reserved = None if name is None else _reserve(name)
-    owner, proc = os.pidfd_open(os.getpid()), os.open("/proc", os.O_PATH | os.O_DIRECTORY)
+    owner, proc = os.pidfd_open(os.getpid()), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
     try:
         init = _Init.__new__(_Init)
         init._plan = plan

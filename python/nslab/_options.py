@@ -69,7 +69,7 @@ def namespaces_to_join(value: Any) -> list[Any]:
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     if hasattr(value, "_to_join"):
-        return [value._to_join()]
+        return value._to_join()  # type: ignore[no-any-return]
     if hasattr(value, "fileno"):
         return [value.fileno()]
     if isinstance(value, Iterable):

@@ -111,6 +111,7 @@ impl Source {
             Step::UnshareFiles => return self.notes.push("unshare_files: clone has copied the descriptor table"),
             Step::Stdio => return self.notes.push("stdio: 0, 1 and 2 are those of this program"),
             Step::NoteNamespaces(..) => return self.notes.push("note_namespaces: nobody asks this program for them"),
+            Step::Keep(..) => return self.notes.push("keep: nobody asks this program for its namespaces"),
             Step::SendPidfd => return self.notes.push("send_pidfd: main knows its child"),
             Step::ExecInit(_) => return self.notes.push("init: left out; the program is PID 1, or there is none"),
             Step::SignalMask => return self.notes.push("sigmask: this program has blocked no signal"),

@@ -122,6 +122,7 @@ impl Line {
             | Step::UnshareFiles
             | Step::Stdio
             | Step::SendPidfd
+            | Step::Keep(..)
             | Step::NoteNamespaces(..)
             | Step::SignalMask => {}
         }
