@@ -80,7 +80,12 @@ impl Plan {
                  (leave \"pid\" out of the flags, or let a program that joins make it)",
             ));
         }
-        let join_first = !flags.is_empty() || joined.contains(NamespaceSet::PID) || joined.contains(NamespaceSet::TIME);
+        // These can be entered from anywhere, also after others have been made beside them.
+        let anywhere = [NamespaceSet::IPC, NamespaceSet::NET, NamespaceSet::UTS].into_iter();
+        let anywhere = anywhere.fold(NamespaceSet::EMPTY, NamespaceSet::union).contains(joined);
+        let join_first = !(flags.is_empty() || anywhere && !flags.intersects(joined.union(NamespaceSet::USER)))
+            || joined.contains(NamespaceSet::PID)
+            || joined.contains(NamespaceSet::TIME);
         let intermediate = maps.outside || (join_first && !options.join.is_empty());
 
         let mut steps = Vec::with_capacity(MAX_STEPS);

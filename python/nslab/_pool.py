@@ -7,7 +7,8 @@ import os
 import subprocess
 import threading
 import time
-from collections import deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from . import _core, _spawn
 from ._errors import SpawnError
@@ -31,6 +32,8 @@ _KEPT = CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWUSER
 # What is said to them when they are made; everything else is said at each spawn.
 _AT_MAKING = {"map_root_user", "map_current_user", "map_users", "map_groups", "setgroups", "loopback"}
 
+# Seconds without a taker after which the thread fills up. While somebody spawns it would only be in the way.
+_QUIET = 0.005
 # The kernel takes a network namespace away long after its end, and counts it until then (user.max_net_namespaces).
 _FIRST_PAUSE, _LONGEST_PAUSE, _PATIENCE = 0.001, 0.25, 10.0
 
@@ -68,7 +71,7 @@ class Pool:
     @property
     def ready(self) -> int:
         """How many sets are in stock."""
-        return len(self._stock.sets)
+        return 0 if self._stock.closed else self._stock.sets.qsize()
 
     def spawn(self, argv: Argv, **options: Any) -> Process:
         """Execute a program in namespaces that are new to everybody; ``options`` are those of `nslab.spawn`.
@@ -140,79 +143,84 @@ class _Stock:
     """The sets, and the thread that makes them; it does not keep the pool alive."""
 
     def __init__(self, bits: int, options: dict[str, Any], size: int) -> None:
-        self._bits, self._options, self._size = bits, options, size
+        self._bits, self._options = bits, options
         self._owner = os.getpid()
-        self._changed = threading.Condition()
-        self._refused: SpawnError | None = None
-        self.closed = False
+        # Queues in C: after a program has run, every line of Python is cold and costs as much as a system call.
+        self.sets: SimpleQueue[Set | Exception] = SimpleQueue()
+        self._orders: SimpleQueue[int] = SimpleQueue()
+        self._closed: ValueError | None = None
         # The first is made here, so that what the kernel refuses is raised to whom it concerns.
-        self.sets: deque[Set] = deque([self._make()])
+        self.sets.put(_core.hold(bits, options))
+        self._orders.put(size - 1)
         self._thread = threading.Thread(target=self._replenish, name="nslab-pool", daemon=True)
         self._thread.start()
 
-    def _make(self) -> Set:
-        return _core.hold(self._bits, self._options)
+    @property
+    def closed(self) -> bool:
+        return self._closed is not None
 
     def take(self) -> Set:
         """Wait for a set, which is the caller's then; raise what the kernel said if it makes none."""
-        with self._changed:
-            while True:
-                if self._owner != os.getpid():
-                    raise RuntimeError("a pool is of the process that made it: a fork has no thread to fill it")
-                if self.closed:
-                    raise ValueError("the pool is closed")
-                if self.sets:
-                    return self.sets.popleft()
-                if self._refused is not None:
-                    refused, self._refused = self._refused, None
-                    self._changed.notify_all()
-                    raise refused
-                self._changed.notify_all()
-                self._changed.wait()
+        try:
+            fresh = self.sets.get_nowait()
+        except Empty:
+            if self._owner != os.getpid():
+                raise RuntimeError("a pool is of the process that made it: a fork has no thread to fill it") from None
+            # No new order: only that somebody waits.
+            self._orders.put(0)
+            fresh = self.sets.get()
+        if isinstance(fresh, list):
+            return fresh
+        # For the next one who asks: that it is closed, or a new try.
+        if self.closed:
+            self.sets.put(fresh)
+        else:
+            self._orders.put(1)
+        raise fresh
 
     def used(self, fresh: Set) -> None:
         """Forget a set, whose namespaces now end with their program, and have it replaced."""
         for fd, _ in fresh:
             os.close(fd)
-        with self._changed:
-            self._changed.notify_all()
+        self._orders.put(1)
 
     def _replenish(self) -> None:
+        wanted = 0
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self.closed or (len(self.sets) < self._size and not self._refused))
-                if self.closed:
-                    return
-            made = self._make_patiently()
-            with self._changed:
-                if isinstance(made, SpawnError):
-                    self._refused = made
-                elif made is not None:
-                    self.sets.append(made)
-                self._changed.notify_all()
-
-    def _make_patiently(self) -> Set | SpawnError | None:
-        """Return a set; or why there is none, for ENOSPC only after the kernel had the time to take old ones away."""
-        pause, end = _FIRST_PAUSE, time.monotonic() + _PATIENCE
-        while not self.closed:
-            try:
-                return self._make()
-            except SpawnError as error:
-                if error.errno != errno.ENOSPC or time.monotonic() > end:
-                    return error
-            with self._changed:
-                self._changed.wait_for(lambda: self.closed, pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        return None
-
-    def close(self) -> None:
-        with self._changed:
+            wanted += self._orders.get()
+            # Let takers go first, as long as there is something to take.
+            with suppress(Empty):
+                while not self.sets.empty():
+                    wanted += self._orders.get(timeout=_QUIET)
+            while wanted and not self.closed:
+                self.sets.put(self._make())
+                wanted -= 1
             if self.closed:
                 return
-            self.closed = True
-            self._changed.notify_all()
+
+    def _make(self) -> Set | Exception:
+        """Return a set; or why there is none, for ENOSPC only after the kernel had the time to take old ones away."""
+        pause, end = _FIRST_PAUSE, time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return _core.hold(self._bits, self._options)
+            except Exception as error:
+                full = isinstance(error, SpawnError) and error.errno == errno.ENOSPC
+                if not full or self.closed or time.monotonic() > end:
+                    return error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self._closed = ValueError("the pool is closed")
+        self._orders.put(0)
         if self._owner == os.getpid() and self._thread is not threading.current_thread():
             self._thread.join()
-        while self.sets:
-            for fd, _ in self.sets.popleft():
-                os.close(fd)
+        with suppress(Empty):
+            while True:
+                fresh = self.sets.get_nowait()
+                for fd, _ in fresh if isinstance(fresh, list) else ():
+                    os.close(fd)
+        self.sets.put(self._closed)
