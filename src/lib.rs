@@ -30,6 +30,7 @@
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
 //! fact has one row.
 
+mod arena;
 mod caller;
 mod child;
 mod error;
@@ -48,6 +49,7 @@ mod spawn;
 mod step;
 mod sys;
 mod twin;
+mod visit;
 
 pub use caller::Caller;
 pub use error::Error;

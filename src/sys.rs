@@ -541,11 +541,55 @@ pub fn namespace_id(raw: RawFd) -> Result<u64> {
     call!(libc::SYS_ioctl, raw, 0x8008_b70d_u32, &raw mut id).map(|_| id)
 }
 
+/// `read(2)` into memory that the caller's process looks at later; 0 is the end of the file.
+pub fn read_into(raw: RawFd, buffer: &[AtomicU8]) -> Result<usize> {
+    call!(libc::SYS_read, raw, buffer.as_ptr(), buffer.len())
+}
+
+/// `uname(2)`: `struct new_utsname`, six names of 65 bytes each.
+pub fn uname(buffer: &[AtomicU8; 6 * 65]) -> Result<()> {
+    done(call!(libc::SYS_uname, buffer.as_ptr()))
+}
+
+/// `newfstatat(2)` of the file itself, be it a link.
+pub fn stat_into(dir: RawFd, path: &CStr, buffer: &[AtomicU8; size_of::<libc::stat>()]) -> Result<()> {
+    done(call!(libc::SYS_newfstatat, dir, path.as_ptr(), buffer.as_ptr(), libc::AT_SYMLINK_NOFOLLOW))
+}
+
+/// `socket(2)` for rtnetlink(7).
+pub fn route_socket() -> Result<RawFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    fd(call!(libc::SYS_socket, libc::AF_NETLINK, kind, libc::NETLINK_ROUTE))
+}
+
+/// `fsopen(2)`, close-on-exec (Linux 5.2).
+pub fn fsopen(fstype: &CStr) -> Result<RawFd> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    fd(call!(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC))
+}
+
+/// `fsconfig(FSCONFIG_CMD_CREATE)`.
+pub fn fsconfig_create(context: RawFd) -> Result<()> {
+    const FSCONFIG_CMD_CREATE: u32 = 6;
+    done(call!(libc::SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0))
+}
+
+/// `fsmount(2)`, close-on-exec: a mount that is nowhere, and gone when its descriptor is closed.
+pub fn fsmount(context: RawFd) -> Result<RawFd> {
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    fd(call!(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, 0))
+}
+
 // ---------------------------------------------------------------------------------------------- the parent's own calls
 
 /// `NS_GET_NSTYPE`, see ioctl_nsfs(2): the `CLONE_NEW*` bit of an open namespace file.
 pub fn namespace_type(raw: RawFd) -> Result<u32> {
     call!(libc::SYS_ioctl, raw, 0xb703).map(|bits| u32::try_from(bits).unwrap_or(0))
+}
+
+/// `NS_GET_USERNS`, see ioctl_nsfs(2): the user namespace that owns this one.
+pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb701))
 }
 
 /// `open_by_handle_at(2)` of a namespace by its 64-bit number (Linux 6.18).
@@ -597,6 +641,17 @@ pub fn pidfd_of_thread() -> Result<OwnedFd> {
         other => owned(other),
     }
     .and_then(above_stdio)
+}
+
+/// `sendto(2)` a peer that needs no address: for netlink, the kernel.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
+    done(call!(libc::SYS_sendto, socket.as_raw_fd(), message.as_ptr(), message.len(), 0, 0, 0))
+}
+
+/// `recvfrom(2)`: the length of the whole message, be it longer than the buffer.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let (raw, length) = (socket.as_raw_fd(), buffer.len());
+    call!(libc::SYS_recvfrom, raw, buffer.as_mut_ptr(), length, libc::MSG_TRUNC, 0, 0)
 }
 
 /// `pidfd_send_signal(2)`.
