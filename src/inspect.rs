@@ -1,5 +1,7 @@
 //! Which namespaces a process is in, see namespaces(7) and ioctl_nsfs(2).
 
+mod target;
+
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -9,6 +11,8 @@ use nix::errno::Errno;
 
 use crate::namespace::{NAMESPACES, NamespaceSet};
 use crate::sys;
+
+pub use target::Target;
 
 /// One namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

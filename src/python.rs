@@ -1,6 +1,7 @@
-//! The door to Python, and with `convert` the only place that names pyo3: exports and conversions.
+//! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod convert;
+mod target;
 
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
 /// The Rust half of nslab.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::target::PyTarget;
     #[pymodule_export]
     use super::{PyChild, PyPlan, namespaces, open_namespace, plan, spawn_plain, table};
 }

@@ -706,6 +706,42 @@ pub fn effective_capabilities() -> u64 {
     u64::from(data[0][0]) | u64::from(data[1][0]) << 32
 }
 
+// ------------------------------------------------------------------------------------------------------ reading /proc
+
+/// `openat(2)`, close-on-exec.
+pub fn open_at(dir: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
+}
+
+/// The contents of a file of `/proc`, in as few calls as can be: its size is not known before.
+pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
+    let file = open_at(dir, path, libc::O_RDONLY)?;
+    let mut bytes = Vec::new();
+    let mut end = 0;
+    loop {
+        bytes.resize(end + bytes.len().clamp(4096, 1 << 16), 0);
+        let rest = &mut bytes[end..];
+        match call!(libc::SYS_read, file.as_raw_fd(), rest.as_mut_ptr(), rest.len()) {
+            Ok(0) => break,
+            Ok(count) => end += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(end);
+    Ok(bytes)
+}
+
+/// `pidfd_open(2)`.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_pidfd_open, pid, 0))
+}
+
+/// `pidfd_send_signal(2)` of no signal: `ESRCH` once the process has been reaped.
+pub fn pidfd_probe(pidfd: RawFd) -> Result<()> {
+    done(call!(libc::SYS_pidfd_send_signal, pidfd, 0, 0, 0))
+}
+
 /// The environment. Who changes it meanwhile without Python's lock breaks getenv(3) everywhere else too.
 fn environment() -> impl Iterator<Item = &'static CStr> {
     unsafe extern "C" {

@@ -2,7 +2,7 @@
 
 from typing import Any, final
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "spawn", "table"]
+__all__ = ["Child", "Plan", "Target", "namespaces", "open_namespace", "plan", "spawn", "table"]
 
 @final
 class Plan:
@@ -53,6 +53,23 @@ class Child:
         """Sends a signal to this process and no other."""
     def end(self) -> None:
         """SIGKILL, and reaps it."""
+
+@final
+class Target:
+    """A process, and never another one with the same pid; see `nslab._inspect.target`."""
+
+    def __new__(cls, pid: int | None = None, pidfd: int | None = None) -> Target: ...
+    @property
+    def pid(self) -> int:
+        """The pid in the caller's pid namespace."""
+    def runs(self) -> bool:
+        """Whether it still runs: neither reaped nor a zombie."""
+    def read(self, name: str) -> bytes:
+        """The contents of one of its files in `/proc`."""
+    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+        """``(type, device, inode, id)`` of each of its namespaces."""
+    def namespace(self, name: str) -> tuple[str, int, int, int | None] | None:
+        """``(type, device, inode, id)`` of one; None where this kernel has no such type or it may not be looked at."""
 
 def plan(
     flags: int,
