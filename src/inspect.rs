@@ -1,6 +1,13 @@
 //! Which namespaces a process is in, see namespaces(7) and ioctl_nsfs(2).
 
+pub mod cgroup;
+pub mod ipc;
+pub mod network;
+mod outside;
+pub mod peers;
 mod target;
+pub mod uts;
+mod words;
 
 use std::ffi::CString;
 use std::fs;

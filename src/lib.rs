@@ -39,6 +39,7 @@ pub mod inspect;
 mod keeper;
 mod mount;
 mod namespace;
+mod netlink;
 mod options;
 mod plan;
 mod process;

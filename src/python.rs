@@ -2,6 +2,7 @@
 
 mod convert;
 mod target;
+mod visit;
 
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::sync::Arc;
@@ -24,6 +25,8 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
 mod _core {
     #[pymodule_export]
     use super::target::PyTarget;
+    #[pymodule_export]
+    use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{PyChild, PyPlan, namespaces, open_namespace, plan, spawn_plain, table};
 }

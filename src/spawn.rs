@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use nix::errno::Errno;
 
@@ -85,8 +85,11 @@ impl Ran {
 }
 
 fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Ran, Error> {
-    let arena = Arena::take(plan.copies_memory())
-        .map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?;
+    let arena = Arena::take(plan.copies_memory()).map_err(|errno| Error::Step {
+        step: "mmap",
+        detail: "stack".to_owned(),
+        errno,
+    })?;
     let report = arena.report();
     let began = sys::clock(libc::CLOCK_MONOTONIC);
     let opened = open_joins(plan)?;

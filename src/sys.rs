@@ -551,11 +551,6 @@ pub fn uname(buffer: &[AtomicU8; 6 * 65]) -> Result<()> {
     done(call!(libc::SYS_uname, buffer.as_ptr()))
 }
 
-/// `newfstatat(2)` of the file itself, be it a link.
-pub fn stat_into(dir: RawFd, path: &CStr, buffer: &[AtomicU8; size_of::<libc::stat>()]) -> Result<()> {
-    done(call!(libc::SYS_newfstatat, dir, path.as_ptr(), buffer.as_ptr(), libc::AT_SYMLINK_NOFOLLOW))
-}
-
 /// `socket(2)` for rtnetlink(7).
 pub fn route_socket() -> Result<RawFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
@@ -590,6 +585,11 @@ pub fn namespace_type(raw: RawFd) -> Result<u32> {
 /// `NS_GET_USERNS`, see ioctl_nsfs(2): the user namespace that owns this one.
 pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
     owned(call!(libc::SYS_ioctl, raw, 0xb701))
+}
+
+/// `NS_GET_PARENT`, see ioctl_nsfs(2): the user or pid namespace above this one.
+pub fn namespace_parent(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb702))
 }
 
 /// `open_by_handle_at(2)` of a namespace by its 64-bit number (Linux 6.18).

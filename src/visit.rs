@@ -22,8 +22,6 @@ use crate::sys::{self, CloneArgs, SignalMask};
 pub enum Action<'a> {
     /// Read a file: below an open directory, or by an absolute path.
     Read(RawFd, &'a CStr),
-    /// `struct stat` of a file below an open directory.
-    Stat(RawFd, &'a CStr),
     /// `struct new_utsname`.
     Uname,
     /// Open a socket for rtnetlink(7), which belongs to this network namespace for good.
@@ -63,60 +61,72 @@ impl Answer {
     }
 }
 
-/// Does all of this in a namespace, an outcome for each action: one that fails does not keep the others from being done.
+/// What a visit brought home.
+pub struct Visited {
+    /// An outcome for each action: one that fails does not keep the others from being done.
+    pub answers: Vec<Result<Answer, Errno>>,
+    /// The owner, if it had to be entered too: then what was read has the ids of that user namespace.
+    pub owner: Option<OwnedFd>,
+}
+
+/// Does all of this in a namespace, in a child that enters it unless the calling thread is there already.
 ///
-/// Unless the calling thread is in that namespace already, the user namespace that owns it is entered first: there lies
-/// the privilege to enter it, and what is read has the ids of that user namespace, whoever reads.
+/// Who may not enter it directly enters the user namespace that owns it first: there lies the privilege. That is never
+/// done by who could do without, because to enter the user namespace of somebody else makes the memory that both share,
+/// that is the calling process, undumpable, see proc(5).
 ///
 /// # Errors
 ///
 /// What clone(2) or setns(2) say: `EPERM` without `CAP_SYS_ADMIN` in the owner. `ECANCELED` is the outcome of what a
 /// child that was killed did not come to.
-pub fn visit(namespace: RawFd, actions: &[Action<'_>]) -> Result<Vec<Result<Answer, Errno>>, Errno> {
-    let way = way_to(namespace)?;
-    let joins: Vec<RawFd> = way.owner.iter().map(AsRawFd::as_raw_fd).chain(way.is_elsewhere.then_some(namespace)).collect();
+pub fn visit(namespace: RawFd, actions: &[Action<'_>]) -> Result<Visited, Errno> {
+    let (target, owner) = way_to(namespace)?;
     let mut size = 1 << 16;
     loop {
-        let visit = Visit::new(&joins, actions, size);
+        let owner_fd = owner.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let visit = Visit::new(target.unwrap_or(-1), owner_fd, actions, size);
         visit.make()?;
-        let was_full = visit.was_full.load(Acquire);
-        let answers = visit.answers();
-        if !was_full {
-            return Ok(answers);
+        let answers = visit.outcomes.iter().map(|outcome| visit.answer(outcome)).collect();
+        if !visit.was_full.load(Acquire) {
+            let owner = owner.filter(|_| visit.entered_owner.load(Acquire));
+            return Ok(Visited { answers, owner });
         }
         size *= 4;
     }
 }
 
-/// What must be entered.
-struct Way {
-    owner: Option<OwnedFd>,
-    is_elsewhere: bool,
-}
-
-fn way_to(namespace: RawFd) -> Result<Way, Errno> {
+/// The namespace, unless this thread is in it, and the user namespace that owns it, unless that is this thread's own or
+/// one above: the kernel does not show those.
+fn way_to(namespace: RawFd) -> Result<(Option<RawFd>, Option<OwnedFd>), Errno> {
     let types = NamespaceSet::from_bits(sys::namespace_type(namespace)?).ok_or(Errno::EINVAL)?;
     let (_, row) = types.rows().next().ok_or(Errno::EINVAL)?;
-    let here = |name: &str| {
-        let path = CString::new(format!("/proc/thread-self/ns/{name}")).map_err(|_| Errno::EINVAL)?;
-        let file = sys::open_high(&path, libc::O_RDONLY)?;
-        sys::identity(file.as_raw_fd())
-    };
-    if here(row.name)? == sys::identity(namespace)? {
-        return Ok(Way { owner: None, is_elsewhere: false });
+    if own_namespace(row.name)? == sys::identity(namespace)? {
+        return Ok((None, None));
     }
-    // An owner that the kernel will not show is one above the caller's.
+    let own = own_namespace("user")?;
     let owner = sys::namespace_owner(namespace).ok();
-    let own = here("user")?;
-    let owner = owner.filter(|owner| sys::identity(owner.as_raw_fd()) != Ok(own));
-    Ok(Way { owner, is_elsewhere: true })
+    Ok((Some(namespace), owner.filter(|owner| sys::identity(owner.as_raw_fd()) != Ok(own))))
+}
+
+/// Device and inode of a namespace that this thread is in, by its name in `/proc/PID/ns`.
+///
+/// # Errors
+///
+/// `ENOENT` without `/proc`.
+pub fn own_namespace(name: &str) -> Result<(u64, u64), Errno> {
+    let path = CString::new(format!("/proc/thread-self/ns/{name}")).map_err(|_| Errno::EINVAL)?;
+    sys::identity(sys::open_high(&path, libc::O_RDONLY)?.as_raw_fd())
 }
 
 /// What one child is told and tells.
 struct Visit<'a> {
-    joins: &'a [RawFd],
+    /// The namespace to enter, or -1.
+    target: RawFd,
+    /// The user namespace in which the privilege to do that may lie, or -1.
+    owner: RawFd,
     actions: &'a [Action<'a>],
-    /// Why a namespace could not be entered, or 0.
+    entered_owner: AtomicBool,
+    /// Why the namespace could not be entered, or 0.
     refused: AtomicI32,
     outcomes: Vec<Outcome>,
     /// What was read, one piece behind the other.
@@ -136,10 +146,17 @@ struct Outcome {
 }
 
 impl<'a> Visit<'a> {
-    fn new(joins: &'a [RawFd], actions: &'a [Action<'a>], size: usize) -> Self {
-        let outcomes = actions.iter().map(|_| Outcome::default()).collect();
-        let buffer = std::iter::repeat_with(AtomicU8::default).take(size).collect();
-        Self { joins, actions, refused: AtomicI32::new(0), outcomes, buffer, was_full: AtomicBool::new(false) }
+    fn new(target: RawFd, owner: RawFd, actions: &'a [Action<'a>], size: usize) -> Self {
+        Self {
+            target,
+            owner,
+            actions,
+            entered_owner: AtomicBool::new(false),
+            refused: AtomicI32::new(0),
+            outcomes: actions.iter().map(|_| Outcome::default()).collect(),
+            buffer: std::iter::repeat_with(AtomicU8::default).take(size).collect(),
+            was_full: AtomicBool::new(false),
+        }
     }
 
     fn make(&self) -> Result<(), Errno> {
@@ -150,12 +167,7 @@ impl<'a> Visit<'a> {
         let [stack, ..] = arena.stacks();
         let args = CloneArgs { flags, exit_signal: 0, stack, pidfd: &none, held: &unused, legacy: true };
         let before = sys::set_signal_mask(SignalMask::MAX);
-        let dumpable = sys::prctl(libc::PR_GET_DUMPABLE, 0);
         let cloned = sys::clone(args, child, self);
-        if let Ok(dumpable) = dumpable {
-            // To enter a user namespace of somebody else clears the flag of the memory that both share.
-            let _ = sys::prctl(libc::PR_SET_DUMPABLE, dumpable as u64);
-        }
         let ended = cloned.map(sys::wait_for);
         sys::set_signal_mask(before);
         ended?.ok();
@@ -164,10 +176,6 @@ impl<'a> Visit<'a> {
             0 => Ok(()),
             errno => Err(Errno::from_raw(errno)),
         }
-    }
-
-    fn answers(self) -> Vec<Result<Answer, Errno>> {
-        self.outcomes.iter().map(|outcome| self.answer(outcome)).collect()
     }
 
     fn answer(&self, outcome: &Outcome) -> Result<Answer, Errno> {
@@ -191,11 +199,9 @@ impl<'a> Visit<'a> {
 // --------------------------------------------------------------------------------------- below here runs in the child
 
 fn child(visit: &Visit<'_>) -> i32 {
-    for join in visit.joins {
-        if let Err(errno) = sys::setns(*join, 0) {
-            visit.refused.store(errno as i32, Release);
-            return 1;
-        }
+    if let Err(errno) = visit.enter() {
+        visit.refused.store(errno as i32, Release);
+        return 1;
     }
     let mut free = visit.buffer.as_slice();
     for (action, outcome) in visit.actions.iter().zip(&visit.outcomes) {
@@ -222,6 +228,22 @@ fn child(visit: &Visit<'_>) -> i32 {
     0
 }
 
+impl Visit<'_> {
+    fn enter(&self) -> sys::Result<()> {
+        if self.target < 0 {
+            return Ok(());
+        }
+        match sys::setns(self.target, 0) {
+            Err(Errno::EPERM) if self.owner >= 0 => {
+                sys::setns(self.owner, 0)?;
+                self.entered_owner.store(true, Release);
+                sys::setns(self.target, 0)
+            }
+            result => result,
+        }
+    }
+}
+
 enum Done {
     /// So many were written to the buffer.
     Bytes(usize),
@@ -234,10 +256,6 @@ impl Action<'_> {
     fn perform(&self, free: &[AtomicU8]) -> sys::Result<Done> {
         match self {
             Self::Read(dir, path) => read(*dir, path, free),
-            Self::Stat(dir, path) => {
-                let Some(place) = free.first_chunk() else { return Ok(Done::Full) };
-                sys::stat_into(*dir, path, place).map(|()| Done::Bytes(place.len()))
-            }
             Self::Uname => {
                 let Some(place) = free.first_chunk() else { return Ok(Done::Full) };
                 sys::uname(place).map(|()| Done::Bytes(place.len()))

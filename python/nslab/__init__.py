@@ -33,14 +33,20 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._inspect.cgroup import cgroup
     from ._inspect.ids import NamespaceId, namespaces
+    from ._inspect.ipc import ipc
+    from ._inspect.network import network
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "cgroup": "_inspect.cgroup",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
+        "ipc": "_inspect.ipc",
+        "network": "_inspect.network",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
@@ -88,7 +94,10 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "cgroup",
+    "ipc",
     "namespaces",
+    "network",
     "plan",
     "probe",
     "run",

@@ -2,7 +2,20 @@
 
 from typing import Any, final
 
-__all__ = ["Child", "Plan", "Target", "namespaces", "open_namespace", "plan", "spawn", "table"]
+__all__ = [
+    "Child",
+    "Plan",
+    "Target",
+    "cgroup",
+    "hostname",
+    "ipc",
+    "namespaces",
+    "network",
+    "open_namespace",
+    "plan",
+    "spawn",
+    "table",
+]
 
 @final
 class Plan:
@@ -102,3 +115,26 @@ def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int 
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+_Id = tuple[str, int, int, int | None]
+_Object = tuple[int, int, int, int, int, list[int]]
+_Queue = tuple[str, int, int, int, int | None]
+
+def network(namespace: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, _Id, int]]]:
+    """``(links, routes, peers)`` of an open network namespace: dicts, and by number ``(type, device, inode, id)``, pid."""
+
+def ipc(
+    namespace: int,
+) -> tuple[
+    tuple[list[_Object], int | None],
+    tuple[list[_Object], int | None],
+    tuple[list[_Object], int | None],
+    tuple[list[_Queue], int | None],
+]:
+    """Message queues, semaphore sets, shared memory and POSIX queues of an open IPC namespace, or an errno each."""
+
+def cgroup(target: Target) -> tuple[list[tuple[int, list[str], str, str | None]], int | None]:
+    """``(hierarchy, controllers, outside, inside)`` of each of a process's control groups; why the insides are None."""
+
+def hostname(namespace: int) -> tuple[str, str]:
+    """The host name and the NIS domain name of an open UTS namespace."""
