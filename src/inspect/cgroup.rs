@@ -19,7 +19,7 @@ pub struct Path {
     pub inside: Option<Vec<u8>>,
 }
 
-/// How often both sides are read of a process that keeps moving.
+/// How often both sides are read of a process that keeps moving from one control group to another.
 const ATTEMPTS: usize = 10;
 
 /// Its places, and why they could not be seen from inside.
