@@ -252,9 +252,7 @@ def own_note() -> tuple[str | None, bool]:
 def test_an_ordinary_user_may_not_list_the_hosts_posix_queues() -> None:
     note, none = as_nobody(own_note)
     assert none
-    assert note == (
-        "POSIX queues: to list them takes CAP_SYS_ADMIN in the user namespace that owns the IPC namespace"
-    )
+    assert note == ("POSIX queues: to list them takes CAP_SYS_ADMIN in the user namespace that owns the IPC namespace")
 
 
 def without_fsopen() -> tuple[str | None, int, int]:

@@ -95,9 +95,7 @@ def check_links(process: nslab.Process) -> nslab.Network:
         row["ifname"]: [(a["family"], a["local"], a["prefixlen"], a["scope"]) for a in row["addr_info"]]
         for row in ip(process, "address")
     }
-    ours = {
-        link.name: [(a.family, a.local, a.prefixlen, a.scope) for a in link.addresses] for link in found.links
-    }
+    ours = {link.name: [(a.family, a.local, a.prefixlen, a.scope) for a in link.addresses] for link in found.links}
     assert ours == addresses
     assert [link.up for link in found.links] == ["UP" in row["flags"] for row in ip(process, "link")]
     assert found.namespace == process.namespaces["net"]
