@@ -1,5 +1,10 @@
 //! Which namespaces a process is in, see namespaces(7) and ioctl_nsfs(2).
 
+pub mod mountinfo;
+mod netnsid;
+mod nsfs;
+mod procfs;
+pub mod scan;
 mod target;
 
 use std::ffi::CString;
@@ -12,6 +17,7 @@ use nix::errno::Errno;
 use crate::namespace::{NAMESPACES, NamespaceSet};
 use crate::sys;
 
+pub use nsfs::Relations;
 pub use target::Target;
 
 /// One namespace.

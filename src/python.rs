@@ -1,6 +1,7 @@
 //! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod convert;
+mod scan;
 mod target;
 
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
@@ -22,6 +23,8 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
 /// The Rust half of nslab.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::scan::{lsns, relations};
     #[pymodule_export]
     use super::target::PyTarget;
     #[pymodule_export]
@@ -298,8 +301,11 @@ fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'p
 }
 
 fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {
-    let rows = NAMESPACES.iter().zip(found);
-    rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
+    (0..).zip(found).filter_map(|(kind, id)| Some(id_row(kind, (*id)?))).collect()
+}
+
+fn id_row(kind: usize, id: NamespaceId) -> IdRow {
+    (NAMESPACES[kind].name, id.device, id.inode, id.id)
 }
 
 /// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.

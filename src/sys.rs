@@ -658,15 +658,38 @@ pub fn open_at(dir: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd> {
     owned(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
 }
 
-/// The contents of a file of `/proc`, in as few calls as can be: its size is not known before.
+/// `read(2)`.
+pub fn read(raw: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(libc::SYS_read, raw, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// `readlinkat(2)`: what fits into the buffer.
+pub fn read_link<'a>(dir: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let length = call!(libc::SYS_readlinkat, dir, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length])
+}
+
+/// `newfstatat(2)`: how many links there are to a file.
+pub fn link_count(dir: RawFd, path: &CStr) -> Result<u64> {
+    // SAFETY: all-zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_newfstatat, dir, path.as_ptr(), &raw mut stat, 0)?;
+    #[allow(clippy::useless_conversion, reason = "it is a u32 on aarch64")]
+    Ok(stat.st_nlink.into())
+}
+
+/// The contents of a file of `/proc`, whose size is not known before.
 pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
+    read_start(dir, path, usize::MAX)
+}
+
+/// The first bytes of such a file.
+pub fn read_start(dir: RawFd, path: &CStr, most: usize) -> Result<Vec<u8>> {
     let file = open_at(dir, path, libc::O_RDONLY)?;
-    let mut bytes = Vec::new();
-    let mut end = 0;
-    loop {
-        bytes.resize(end + bytes.len().clamp(4096, 1 << 16), 0);
-        let rest = &mut bytes[end..];
-        match call!(libc::SYS_read, file.as_raw_fd(), rest.as_mut_ptr(), rest.len()) {
+    let (mut bytes, mut end) = (Vec::new(), 0);
+    while end < most {
+        bytes.resize((end + end.clamp(4096, 1 << 16)).min(most), 0);
+        match read(file.as_raw_fd(), &mut bytes[end..]) {
             Ok(0) => break,
             Ok(count) => end += count,
             Err(Errno::EINTR) => {}
@@ -675,6 +698,27 @@ pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
     }
     bytes.truncate(end);
     Ok(bytes)
+}
+
+/// `NS_GET_USERNS`, see ioctl_nsfs(2): opens the user namespace it belongs to.
+pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb701, 0))
+}
+
+/// `NS_GET_PARENT`: opens the one that a pid or user namespace was made in.
+pub fn namespace_parent(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb702, 0))
+}
+
+/// `NS_GET_OWNER_UID`: who made a user namespace.
+pub fn namespace_owner_uid(raw: RawFd) -> Result<u32> {
+    let mut uid = 0u32;
+    call!(libc::SYS_ioctl, raw, 0xb704, &raw mut uid).map(|_| uid)
+}
+
+/// `socket(2)` for rtnetlink(7): what is written goes to the kernel, what is read is its answer.
+pub fn route_socket() -> Result<OwnedFd> {
+    owned(call!(libc::SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE))
 }
 
 /// `pidfd_open(2)`.

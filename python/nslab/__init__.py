@@ -34,6 +34,7 @@ Popen = Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._inspect.ids import NamespaceId, namespaces
+    from ._inspect.lsns import lsns
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
@@ -41,6 +42,7 @@ else:
     _LAZY = {
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
+        "lsns": "_inspect.lsns",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
@@ -88,6 +90,7 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "lsns",
     "namespaces",
     "plan",
     "probe",

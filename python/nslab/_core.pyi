@@ -2,7 +2,7 @@
 
 from typing import Any, final
 
-__all__ = ["Child", "Plan", "Target", "namespaces", "open_namespace", "plan", "spawn", "table"]
+__all__ = ["Child", "Plan", "Target", "lsns", "namespaces", "open_namespace", "plan", "relations", "spawn", "table"]
 
 @final
 class Plan:
@@ -99,6 +99,14 @@ def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]
 
 def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int | None) -> int:
     """Opens a namespace by its numbers, or through this process if it is still in it; returns the descriptor."""
+
+def relations(
+    bits: int, device: int, inode: int, id: int | None, pid: int | None
+) -> tuple[tuple[str, int, int, int | None] | None, tuple[str, int, int, int | None] | None, int | None]:
+    """``(parent, owner, owner's uid)`` of a namespace; each is None where the kernel does not show it."""
+
+def lsns(bits: int, progress: Any | None) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`."""
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
