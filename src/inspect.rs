@@ -1,11 +1,15 @@
 //! Which namespaces a process is in, see namespaces(7) and ioctl_nsfs(2).
 
+pub mod clocks;
+pub mod credentials;
 pub mod mountinfo;
 mod netnsid;
 mod nsfs;
+pub mod processes;
 mod procfs;
 pub mod scan;
 mod target;
+mod walk;
 
 use std::ffi::CString;
 use std::fs;

@@ -1,6 +1,7 @@
 //! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod convert;
+mod process;
 mod scan;
 mod target;
 
@@ -23,6 +24,8 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
 /// The Rust half of nslab.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]
     use super::scan::{lsns, relations};
     #[pymodule_export]

@@ -680,12 +680,11 @@ pub fn link_count(dir: RawFd, path: &CStr) -> Result<u64> {
 
 /// The contents of a file of `/proc`, whose size is not known before.
 pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
-    read_start(dir, path, usize::MAX)
+    read_open(&open_at(dir, path, libc::O_RDONLY)?, usize::MAX)
 }
 
-/// The first bytes of such a file.
-pub fn read_start(dir: RawFd, path: &CStr, most: usize) -> Result<Vec<u8>> {
-    let file = open_at(dir, path, libc::O_RDONLY)?;
+/// The rest of such a file, but not more than so many bytes.
+pub fn read_open(file: &OwnedFd, most: usize) -> Result<Vec<u8>> {
     let (mut bytes, mut end) = (Vec::new(), 0);
     while end < most {
         bytes.resize((end + end.clamp(4096, 1 << 16)).min(most), 0);

@@ -33,16 +33,27 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._inspect.clocks import clocks
+    from ._inspect.compare import compare
     from ._inspect.ids import NamespaceId, namespaces
     from ._inspect.lsns import lsns
+    from ._inspect.mounts import mounts
+    from ._inspect.processes import processes
+    from ._inspect.users import capabilities, id_maps
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "clocks": "_inspect.clocks",
+        "compare": "_inspect.compare",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
         "lsns": "_inspect.lsns",
+        "mounts": "_inspect.mounts",
+        "processes": "_inspect.processes",
+        "capabilities": "_inspect.users",
+        "id_maps": "_inspect.users",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
@@ -90,10 +101,16 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "capabilities",
+    "clocks",
+    "compare",
+    "id_maps",
     "lsns",
+    "mounts",
     "namespaces",
     "plan",
     "probe",
+    "processes",
     "run",
     "spawn",
 ]

@@ -2,7 +2,23 @@
 
 from typing import Any, final
 
-__all__ = ["Child", "Plan", "Target", "lsns", "namespaces", "open_namespace", "plan", "relations", "spawn", "table"]
+__all__ = [
+    "Child",
+    "Plan",
+    "Target",
+    "capabilities",
+    "clocks",
+    "id_maps",
+    "lsns",
+    "mounts",
+    "namespaces",
+    "open_namespace",
+    "plan",
+    "processes",
+    "relations",
+    "spawn",
+    "table",
+]
 
 @final
 class Plan:
@@ -107,6 +123,21 @@ def relations(
 
 def lsns(bits: int, progress: Any | None) -> tuple[list[tuple[Any, ...]], list[int]]:
     """Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`."""
+
+def processes(target: Target | None) -> list[tuple[Any, ...]]:
+    """All processes, or the target and its descendants, in no order."""
+
+def mounts(target: Target) -> list[tuple[Any, ...]]:
+    """The lines of its mountinfo."""
+
+def id_maps(target: Target) -> tuple[list[list[int]], list[list[int]], bool | None]:
+    """Inside, outside, count of each range of users and of groups; whether setgroups(2) is allowed."""
+
+def capabilities(target: Target) -> tuple[list[int], int, bool]:
+    """Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new are given."""
+
+def clocks(target: Target) -> tuple[list[int], list[int], int]:
+    """The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds."""
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""

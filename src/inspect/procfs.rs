@@ -1,14 +1,26 @@
 //! The text formats of proc(5), as bytes: names and paths may hold any.
 
+use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::str::FromStr;
 
+use nix::errno::Errno;
+
 use crate::sys;
+
+/// `None` for what is gone meanwhile, or not ours to see. That the caller itself has no descriptors or memory left is
+/// another matter.
+pub fn unless_gone<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
+    match result {
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
+        other => Ok(other.ok()),
+    }
+}
 
 /// The entries of an open directory that are numbers: processes, threads, descriptors.
 pub fn numbers(directory: RawFd) -> sys::Result<Vec<i32>> {
     let mut found = Vec::new();
-    let mut buffer = [0u8; 1 << 15];
+    let mut buffer = [0u8; 8192];
     loop {
         let length = sys::getdents(directory, &mut buffer)?;
         if length == 0 {
@@ -25,6 +37,11 @@ pub fn numbers(directory: RawFd) -> sys::Result<Vec<i32>> {
     }
 }
 
+/// A path for the kernel; one with a NUL in it would be another.
+pub fn c_path(path: impl Into<Vec<u8>>) -> sys::Result<CString> {
+    CString::new(path).map_err(|_| Errno::EINVAL)
+}
+
 /// A decimal number.
 pub fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
     std::str::from_utf8(digits).ok()?.parse().ok()
@@ -33,6 +50,12 @@ pub fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
 /// The words of a line.
 pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// The fields of `/proc/PID/stat` from the third, the state; the second, the name, may hold any byte.
+pub fn after_name(stat: &[u8]) -> &[u8] {
+    let end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(stat.len());
+    stat.get(end + 2..).unwrap_or_default()
 }
 
 /// `/proc/PID/status`.

@@ -22,7 +22,7 @@ type FoundRow =
     (IdRow, usize, Option<LeaderRow>, Option<OsString>, Vec<OsString>, Option<i32>, RelationsRow, Vec<&'static str>);
 
 /// Why a walk ended early.
-enum Stop {
+pub enum Stop {
     Refused(Errno),
     Raised(PyErr),
 }
@@ -33,23 +33,39 @@ impl From<Errno> for Stop {
     }
 }
 
+impl From<Stop> for PyErr {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused(errno) => os_error(errno),
+            Stop::Raised(error) => error,
+        }
+    }
+}
+
+/// How many processes lie between two looks at signals: a few milliseconds.
+const STRIDE: usize = 64;
+
+/// Handles signals now and then during a walk, and tells how far it is.
+pub fn proceed(progress: Option<Py<PyAny>>) -> impl FnMut(usize, usize) -> Result<(), Stop> {
+    move |done, all| {
+        if !done.is_multiple_of(STRIDE) && done != all {
+            return Ok(());
+        }
+        let attached = Python::attach(|py| {
+            py.check_signals()?;
+            progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (done, all)).map(drop))
+        });
+        attached.map_err(Stop::Raised)
+    }
+}
+
 /// Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`. `progress` is
 /// called now and then with the number of processes done and of all.
 #[pyfunction]
 pub fn lsns(py: Python<'_>, bits: u32, progress: Option<Py<PyAny>>) -> PyResult<(Vec<FoundRow>, Vec<i32>)> {
     let types = NamespaceSet::from_bits(bits).unwrap_or_default();
-    let proceed = |done: usize, all: usize| {
-        Python::attach(|py| {
-            py.check_signals()?;
-            progress.as_ref().map_or(Ok(()), |progress| progress.call1(py, (done, all)).map(drop))
-        })
-        .map_err(Stop::Raised)
-    };
-    match py.detach(|| scan::scan(types, proceed)) {
-        Ok(Scan { namespaces, unreadable }) => Ok((namespaces.into_iter().map(found_row).collect(), unreadable)),
-        Err(Stop::Refused(errno)) => Err(os_error(errno)),
-        Err(Stop::Raised(error)) => Err(error),
-    }
+    let Scan { namespaces, unreadable } = py.detach(|| scan::scan(types, proceed(progress)))?;
+    Ok((namespaces.into_iter().map(found_row).collect(), unreadable))
 }
 
 /// `(parent, owner, owner's uid)` of a namespace; each is None where the kernel does not show it.

@@ -90,7 +90,7 @@ class NamespaceTable(Record):
 
 
 def lsns(types: Flags = "all", *, progress: Callable[[int, int], object] | None = None) -> NamespaceTable:
-    """List every namespace on the machine: more than lsns(8) finds, as it also looks at threads and descriptors.
+    """Find every namespace on the machine: by processes as lsns does, and by threads, descriptors and mounts.
 
     ``types`` are given as in `nslab.spawn`; ``progress`` is called now and then with the number of processes done and
     of all. Nothing is raised for what vanishes or may not be looked at; see `NamespaceTable.note`. Raises

@@ -11,6 +11,9 @@ from pathlib import Path
 # The kernel's constant PROC_PID_INIT_INO.
 INITIAL_PID_NAMESPACE = 0xEFFFFFFC
 
+# Values of the option with which all processes are visible at least: off, and "noaccess".
+SHOWN = {"hidepid=0", "hidepid=off", "hidepid=1", "hidepid=noaccess"}
+
 
 @contextmanager
 def proc() -> Iterator[None]:
@@ -47,4 +50,11 @@ def limits(unreadable: int) -> str | None:
 
 def _hidepid() -> str | None:
     """Return the option of ``/proc`` that hides processes, unless the caller may look into all."""
-    return None
+    from .mounts import mounts
+    from .users import capabilities
+
+    if "CAP_SYS_PTRACE" in capabilities().effective:
+        return None
+    options = [mount.super_options for mount in mounts() if mount.target == "/proc"]
+    hidden = (option for option in options[-1] if option.startswith("hidepid=") and option not in SHOWN)
+    return next(hidden, None)
