@@ -1,6 +1,8 @@
 //! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod convert;
+mod process;
+mod scan;
 mod target;
 mod visit;
 
@@ -23,6 +25,10 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan, spawn};
 /// The Rust half of nslab.
 #[pymodule(gil_used = false)]
 mod _core {
+    #[pymodule_export]
+    use super::process::{capabilities, clocks, id_maps, mounts, processes};
+    #[pymodule_export]
+    use super::scan::{lsns, relations};
     #[pymodule_export]
     use super::target::PyTarget;
     #[pymodule_export]
@@ -301,8 +307,11 @@ fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'p
 }
 
 fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {
-    let rows = NAMESPACES.iter().zip(found);
-    rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
+    (0..).zip(found).filter_map(|(kind, id)| Some(id_row(kind, (*id)?))).collect()
+}
+
+fn id_row(kind: usize, id: NamespaceId) -> IdRow {
+    (NAMESPACES[kind].name, id.device, id.inode, id.id)
 }
 
 /// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.

@@ -582,16 +582,6 @@ pub fn namespace_type(raw: RawFd) -> Result<u32> {
     call!(libc::SYS_ioctl, raw, 0xb703).map(|bits| u32::try_from(bits).unwrap_or(0))
 }
 
-/// `NS_GET_USERNS`, see ioctl_nsfs(2): the user namespace that owns this one.
-pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
-    owned(call!(libc::SYS_ioctl, raw, 0xb701))
-}
-
-/// `NS_GET_PARENT`, see ioctl_nsfs(2): the user or pid namespace above this one.
-pub fn namespace_parent(raw: RawFd) -> Result<OwnedFd> {
-    owned(call!(libc::SYS_ioctl, raw, 0xb702))
-}
-
 /// `open_by_handle_at(2)` of a namespace by its 64-bit number (Linux 6.18).
 pub fn open_namespace_by_id(id: u64, kind: u32, inode: u32) -> Result<OwnedFd> {
     const FD_NSFS_ROOT: i32 = -10003;
@@ -713,15 +703,37 @@ pub fn open_at(dir: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd> {
     owned(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
 }
 
-/// The contents of a file of `/proc`, in as few calls as can be: its size is not known before.
+/// `read(2)`.
+pub fn read(raw: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(libc::SYS_read, raw, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// `readlinkat(2)`: what fits into the buffer.
+pub fn read_link<'a>(dir: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let length = call!(libc::SYS_readlinkat, dir, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length])
+}
+
+/// `newfstatat(2)`: how many links there are to a file.
+pub fn link_count(dir: RawFd, path: &CStr) -> Result<u64> {
+    // SAFETY: all-zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_newfstatat, dir, path.as_ptr(), &raw mut stat, 0)?;
+    #[allow(clippy::useless_conversion, reason = "it is a u32 on aarch64")]
+    Ok(stat.st_nlink.into())
+}
+
+/// The contents of a file of `/proc`, whose size is not known before.
 pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
-    let file = open_at(dir, path, libc::O_RDONLY)?;
-    let mut bytes = Vec::new();
-    let mut end = 0;
-    loop {
-        bytes.resize(end + bytes.len().clamp(4096, 1 << 16), 0);
-        let rest = &mut bytes[end..];
-        match call!(libc::SYS_read, file.as_raw_fd(), rest.as_mut_ptr(), rest.len()) {
+    read_open(&open_at(dir, path, libc::O_RDONLY)?, usize::MAX)
+}
+
+/// The rest of such a file, but not more than so many bytes.
+pub fn read_open(file: &OwnedFd, most: usize) -> Result<Vec<u8>> {
+    let (mut bytes, mut end) = (Vec::new(), 0);
+    while end < most {
+        bytes.resize((end + end.clamp(4096, 1 << 16)).min(most), 0);
+        match read(file.as_raw_fd(), &mut bytes[end..]) {
             Ok(0) => break,
             Ok(count) => end += count,
             Err(Errno::EINTR) => {}
@@ -730,6 +742,22 @@ pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
     }
     bytes.truncate(end);
     Ok(bytes)
+}
+
+/// `NS_GET_USERNS`, see ioctl_nsfs(2): opens the user namespace it belongs to.
+pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb701, 0))
+}
+
+/// `NS_GET_PARENT`: opens the one that a pid or user namespace was made in.
+pub fn namespace_parent(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb702, 0))
+}
+
+/// `NS_GET_OWNER_UID`: who made a user namespace.
+pub fn namespace_owner_uid(raw: RawFd) -> Result<u32> {
+    let mut uid = 0u32;
+    call!(libc::SYS_ioctl, raw, 0xb704, &raw mut uid).map(|_| uid)
 }
 
 /// `pidfd_open(2)`.

@@ -169,7 +169,7 @@ def test_a_new_namespace_is_empty() -> None:
     with spawn("ipc", ["cat"], stdin=nslab.PIPE) as process:
         found = nslab.ipc(process)
     assert found.namespace == process.namespaces["ipc"]
-    assert found.message_queues == found.semaphore_sets == found.shared_memory == found.posix_queues == ()
+    assert not (found.message_queues or found.semaphore_sets or found.shared_memory or found.posix_queues)
     assert found.note is None
 
 

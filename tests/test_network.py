@@ -9,15 +9,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import seccomp
 from conftest import ROOT, inode, spawn
-from nested import as_nobody, inside
+from nested import as_nobody, inside, mount
 
 import nslab
-from nslab._inspect.network import Link, Route
+from nslab._inspect.network import Link, Network, Route
 
 
 @contextmanager
@@ -79,7 +80,7 @@ def from_ip(row: dict[str, Any]) -> dict[str, Any]:
     return {**{key: row.get(key) for key in keys}, **more, "kind": row.get("linkinfo", {}).get("info_kind")}
 
 
-def check_links(process: nslab.Process) -> nslab.Network:
+def check_links(process: nslab.Process) -> Network:
     """Hold every field of every link and address against ip(8)."""
     # The kernel tells of a carrier a little later, and greets the neighbours when it likes: look again until ip(8) says
     # the same before and after.
@@ -162,7 +163,7 @@ def test_bytes_are_counted() -> None:
 @pytest.mark.unprivileged
 def test_a_pair_between_two_namespaces() -> None:
     with host() as a:
-        options = {} if ROOT else {"join": a.namespaces["user"]}
+        options: dict[str, Any] = {} if ROOT else {"join": a.namespaces["user"]}
         with nslab.spawn("net", ["cat"], stdin=nslab.PIPE, **options) as b:
             make = f"ip link add here0 type veth peer name there0 netns {b.pid}; ip link set here0 up"
             nslab.run(0, ["sh", "-e", "-c", make], check=True, **within(a))
@@ -182,13 +183,43 @@ def test_a_pair_between_two_namespaces() -> None:
 @pytest.mark.unprivileged
 def test_numbers_of_namespaces_are_those_of_ip() -> None:
     with host() as a:
-        options = {} if ROOT else {"join": a.namespaces["user"]}
+        options: dict[str, Any] = {} if ROOT else {"join": a.namespaces["user"]}
         with nslab.spawn("net", ["cat"], stdin=nslab.PIPE, **options) as b:
             lines = "\n".join(f"ip link add a{i} type veth peer name b{i} netns {b.pid}" for i in range(3))
             nslab.run(0, ["sh", "-e", "-c", f"{lines}\nip link add a9 type veth peer name b9"], check=True, **within(a))
             found = nslab.network(a)
             listed = {row["nsid"] for row in ip(a, "netns", "list-id")}
             assert set(found.peers) == listed == {link.peer_netnsid for link in found.links} - {None}
+
+
+@pytest.mark.unprivileged
+def test_a_peer_that_only_a_descriptor_holds() -> None:
+    with host() as a:
+        options: dict[str, Any] = {} if ROOT else {"join": a.namespaces["user"]}
+        with nslab.spawn("net", ["cat"], stdin=nslab.PIPE, **options) as b:
+            make = f"ip link add here0 type veth peer name there0 netns {b.pid}"
+            nslab.run(0, ["sh", "-e", "-c", make], check=True, **within(a))
+            kept = b.namespaces["net"].open()
+        try:
+            assert list(nslab.network(a).peers.values()) == [b.namespaces["net"]]
+        finally:
+            os.close(kept)
+
+
+def peer_in_a_file(path: str) -> tuple[nslab.NamespaceId, list[nslab.NamespaceId]]:
+    Path(path).touch()
+    with host() as a:
+        with nslab.spawn("net", ["cat"], stdin=nslab.PIPE) as b:
+            make = f"ip link add here0 type veth peer name there0 netns {b.pid}"
+            nslab.run(0, ["sh", "-e", "-c", make], check=True, **within(a))
+            mount(f"/proc/{b.pid}/ns/net", path, flags=4096)
+        return b.namespaces["net"], list(nslab.network(a).peers.values())
+
+
+@pytest.mark.skipif(not ROOT, reason="needs mounts of one user namespace")
+def test_a_peer_that_only_a_mount_holds(tmp_path: Path) -> None:
+    peer, found = inside("mnt", peer_in_a_file, str(tmp_path / "kept"))
+    assert found == [peer]
 
 
 ROUTES = """

@@ -165,7 +165,7 @@ def _while_reaping(flags: int) -> None:
 
 def without_descriptors() -> set[int | None]:
     """Take away every free descriptor but a few, and return why the visits failed."""
-    found = set()
+    found: set[int | None] = set()
     with lab(hostname="lab", domainname="nis") as process:
         fd = process.namespaces["net"].open()
         before = os.listdir("/proc/self/fd")
@@ -246,10 +246,10 @@ def test_a_namespace_that_no_process_is_in() -> None:
 def test_what_is_no_namespace() -> None:
     with open(os.devnull) as file:
         for call in (_core.hostname, _core.network, _core.ipc):
-            with pytest.raises(OSError) as caught:  # noqa: PT011
+            with pytest.raises(OSError) as caught:
                 call(file.fileno())
             assert caught.value.errno == errno.ENOTTY
-    with pytest.raises(OSError) as caught:  # noqa: PT011
+    with pytest.raises(OSError) as caught:
         _core.hostname(-1)
     assert caught.value.errno == errno.EBADF
 

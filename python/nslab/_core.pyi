@@ -6,13 +6,20 @@ __all__ = [
     "Child",
     "Plan",
     "Target",
+    "capabilities",
     "cgroup",
+    "clocks",
     "hostname",
+    "id_maps",
     "ipc",
+    "lsns",
+    "mounts",
     "namespaces",
     "network",
     "open_namespace",
     "plan",
+    "processes",
+    "relations",
     "spawn",
     "table",
 ]
@@ -113,6 +120,29 @@ def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]
 def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int | None) -> int:
     """Opens a namespace by its numbers, or through this process if it is still in it; returns the descriptor."""
 
+def relations(
+    bits: int, device: int, inode: int, id: int | None, pid: int | None
+) -> tuple[tuple[str, int, int, int | None] | None, tuple[str, int, int, int | None] | None, int | None]:
+    """``(parent, owner, owner's uid)`` of a namespace; each is None where the kernel does not show it."""
+
+def lsns(bits: int, progress: Any | None) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`."""
+
+def processes(target: Target | None) -> list[tuple[Any, ...]]:
+    """All processes, or the target and its descendants, in no order."""
+
+def mounts(target: Target) -> list[tuple[Any, ...]]:
+    """The lines of its mountinfo."""
+
+def id_maps(target: Target) -> tuple[list[list[int]], list[list[int]], bool | None]:
+    """Inside, outside, count of each range of users and of groups; whether setgroups(2) is allowed."""
+
+def capabilities(target: Target) -> tuple[list[int], int, bool]:
+    """Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new are given."""
+
+def clocks(target: Target) -> tuple[list[int], list[int], int]:
+    """The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds."""
+
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
 
@@ -120,8 +150,8 @@ _Id = tuple[str, int, int, int | None]
 _Object = tuple[int, int, int, int, int, list[int]]
 _Queue = tuple[str, int, int, int, int | None]
 
-def network(namespace: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, _Id, int]]]:
-    """``(links, routes, peers)`` of an open network namespace: dicts, and by number ``(type, device, inode, id)``, pid."""
+def network(namespace: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, _Id, int | None]]]:
+    """``(links, routes, peers)`` of an open network namespace: dicts, and ``(number, namespace, pid of one in it)``."""
 
 def ipc(
     namespace: int,

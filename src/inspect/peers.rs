@@ -1,9 +1,16 @@
 //! Which namespaces the numbers stand for that a network namespace has for others, see ip-netns(8).
+//!
+//! The kernel does not tell what a number stands for, but which number a namespace has.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{NamespaceId, all_pids, open_entry};
-use crate::netlink::{Attributes, Socket};
+use nix::errno::Errno;
+
+use super::netnsid::NetnsIds;
+use super::procfs::c_path;
+use super::{NamespaceId, all_pids, open_entry, open_path, scan};
+use crate::namespace::NamespaceSet;
+use crate::netlink::Socket;
 
 /// A namespace that another one has a number for.
 pub struct Peer {
@@ -11,44 +18,57 @@ pub struct Peer {
     pub netnsid: i32,
     /// The namespace.
     pub namespace: NamespaceId,
-    /// A process that is in it.
-    pub pid: i32,
+    /// A process that is in it, unless something else holds it.
+    pub pid: Option<i32>,
 }
 
-/// Finds the namespaces behind these numbers among those of the visible processes: the kernel does not tell what a
-/// number stands for, but which number a namespace has.
-pub fn peers(socket: &mut Socket, wanted: &[i32]) -> Vec<Peer> {
-    let (mut found, mut seen): (Vec<Peer>, Vec<NamespaceId>) = (Vec::new(), Vec::new());
+/// Finds the namespaces behind these numbers: among those that visible processes are in, and if that does not do, among
+/// those that descriptors and mounts hold.
+#[must_use]
+pub fn peers(socket: Socket, wanted: &[i32]) -> Vec<Peer> {
+    let mut search = Search { numbers: NetnsIds(socket), wanted, seen: Vec::new(), found: Vec::new() };
     for pid in all_pids() {
-        if wanted.iter().all(|number| found.iter().any(|peer| peer.netnsid == *number)) {
+        if search.is_over() {
             break;
         }
-        let Ok(file) = open_entry(&pid.to_string(), "net") else { continue };
-        let Ok(namespace) = NamespaceId::of_file(file.as_raw_fd()) else { continue };
-        if seen.contains(&namespace) {
-            continue;
-        }
-        seen.push(namespace);
-        match number_of(socket, &file) {
-            Some(netnsid) if wanted.contains(&netnsid) => found.push(Peer { netnsid, namespace, pid }),
-            _ => {}
+        if let Ok(file) = open_entry(&pid.to_string(), "net") {
+            search.look_at(&file, Some(pid));
         }
     }
-    found.sort_by_key(|peer| peer.netnsid);
-    found
+    if !search.is_over() {
+        let held = scan::scan::<Errno>(NamespaceSet::NET, |_, _| Ok(())).map(|scan| scan.namespaces);
+        for path in held.unwrap_or_default().into_iter().filter_map(|held| held.path) {
+            if let Ok(file) = c_path(path).and_then(|path| open_path(&path)) {
+                search.look_at(&file, None);
+            }
+        }
+    }
+    search.found.sort_by_key(|peer| peer.netnsid);
+    search.found
 }
 
-const RTM_GETNSID: u16 = 90;
-const NETNSA_NSID: u16 = 1;
-const NETNSA_FD: u16 = 3;
+struct Search<'a> {
+    numbers: NetnsIds,
+    wanted: &'a [i32],
+    seen: Vec<NamespaceId>,
+    found: Vec<Peer>,
+}
 
-/// `struct rtgenmsg` (padded) and one attribute.
-fn number_of(socket: &mut Socket, namespace: &OwnedFd) -> Option<i32> {
-    let mut request = vec![0; 4];
-    request.extend(8u16.to_ne_bytes());
-    request.extend(NETNSA_FD.to_ne_bytes());
-    request.extend(namespace.as_raw_fd().to_ne_bytes());
-    let answer = socket.one(RTM_GETNSID, &request).ok()?;
-    let number = Attributes::behind(&answer, 4).number(NETNSA_NSID)?;
-    Some(number.cast_signed()).filter(|number| *number >= 0)
+impl Search<'_> {
+    fn is_over(&self) -> bool {
+        self.wanted.iter().all(|number| self.found.iter().any(|peer| peer.netnsid == *number))
+    }
+
+    fn look_at(&mut self, file: &OwnedFd, pid: Option<i32>) {
+        let Ok(namespace) = NamespaceId::of_file(file.as_raw_fd()) else { return };
+        if self.seen.contains(&namespace) {
+            return;
+        }
+        self.seen.push(namespace);
+        if let Ok(Some(netnsid)) = self.numbers.of(file.as_raw_fd())
+            && self.wanted.contains(&netnsid)
+        {
+            self.found.push(Peer { netnsid, namespace, pid });
+        }
+    }
 }

@@ -1,17 +1,18 @@
 //! A process that is being looked into: it, and never another one that has got the same pid meanwhile.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use super::{NamespaceId, pid_of_pidfd};
+use super::{NamespaceId, pid_of_pidfd, procfs};
 use crate::sys;
 
 /// A process, by an open descriptor of its directory in `/proc`: what is read through that is of this process, or
 /// fails with `ESRCH` once it has been reaped.
 pub struct Target {
     pid: i32,
+    number: i32,
     directory: OwnedFd,
 }
 
@@ -22,7 +23,10 @@ impl Target {
     ///
     /// `ENOENT` without a `/proc` of its own pid namespace or one above.
     pub fn caller() -> Result<Self, Errno> {
-        Ok(Self { pid: sys::getpid(), directory: open_directory("self")? })
+        let mut buffer = [0; 16];
+        let number =
+            procfs::number(sys::read_link(libc::AT_FDCWD, c"/proc/self", &mut buffer)?).ok_or(Errno::ENOENT)?;
+        Ok(Self { pid: sys::getpid(), number, directory: open_directory("self")? })
     }
 
     /// The process with this number in the caller's pid namespace.
@@ -53,14 +57,25 @@ impl Target {
         // As long as it has not been reaped, nobody else can have got its number.
         match sys::pidfd_probe(pidfd) {
             Err(Errno::ESRCH) => Err(Errno::ESRCH),
-            _ => Ok(Self { pid, directory: directory? }),
+            _ => Ok(Self { pid, number, directory: directory? }),
         }
+    }
+
+    /// Whoever has this number in `/proc` now.
+    pub(super) fn of_number(number: i32) -> Result<Self, Errno> {
+        Ok(Self { pid: number, number, directory: open_directory(&number.to_string())? })
     }
 
     /// Its number in the caller's pid namespace.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Its number in `/proc`, which may be that of a pid namespace above the caller's.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.number
     }
 
     /// Its directory in `/proc`, for paths relative to it; it cannot be read itself (`O_PATH`).
@@ -72,10 +87,8 @@ impl Target {
     /// Whether it still runs: neither reaped nor a zombie.
     #[must_use]
     pub fn runs(&self) -> bool {
-        // The state follows the name, which is in parentheses and may hold any byte.
         let stat = self.read(c"stat").unwrap_or_default();
-        let end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(stat.len());
-        stat.get(end + 2).is_some_and(|state| !b"ZXx".contains(state))
+        procfs::after_name(&stat).first().is_some_and(|state| !b"ZXx".contains(state))
     }
 
     /// The contents of one of its files.
@@ -102,7 +115,7 @@ impl Target {
     ///
     /// `EACCES` when it may not be inspected, `ESRCH` when it has ended.
     pub fn namespace(&self, link: &str) -> Result<Option<NamespaceId>, Errno> {
-        let path = CString::new(format!("ns/{link}")).map_err(|_| Errno::EINVAL)?;
+        let path = procfs::c_path(format!("ns/{link}"))?;
         match self.open(&path) {
             Ok(file) => NamespaceId::of_file(file.as_raw_fd()).map(Some),
             Err(Errno::ENOENT) if self.runs() => Ok(None),
@@ -113,6 +126,6 @@ impl Target {
 }
 
 fn open_directory(name: &str) -> Result<OwnedFd, Errno> {
-    let path = CString::new(format!("/proc/{name}")).map_err(|_| Errno::EINVAL)?;
+    let path = procfs::c_path(format!("/proc/{name}"))?;
     sys::open_at(libc::AT_FDCWD, &path, libc::O_PATH | libc::O_DIRECTORY)
 }

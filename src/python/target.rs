@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::{IdRow, os_error, rows};
+use super::{IdRow, id_row, os_error, rows};
 use crate::NAMESPACES;
 use crate::inspect::{Namespaces, Target};
 
@@ -58,9 +58,9 @@ impl PyTarget {
 
     /// `(type, device, inode, id)` of one; None where this kernel has no such type or it may not be looked at.
     fn namespace(&self, name: &str) -> PyResult<Option<IdRow>> {
-        let row = NAMESPACES.iter().find(|row| row.name == name).ok_or_else(|| os_error(Errno::EINVAL))?;
-        match self.0.namespace(row.name) {
-            Ok(found) => Ok(found.map(|id| (row.name, id.device, id.inode, id.id))),
+        let kind = NAMESPACES.iter().position(|row| row.name == name).ok_or_else(|| os_error(Errno::EINVAL))?;
+        match self.0.namespace(name) {
+            Ok(found) => Ok(found.map(|id| id_row(kind, id))),
             Err(Errno::EACCES | Errno::EPERM) => Ok(None),
             Err(errno) => Err(os_error(errno)),
         }

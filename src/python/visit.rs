@@ -29,7 +29,7 @@ fn text(bytes: Vec<u8>) -> OsString {
 }
 
 /// A number, `(type, device, inode, id)` and a pid.
-type PeerRow = (i32, IdRow, i32);
+type PeerRow = (i32, IdRow, Option<i32>);
 /// Links, routes, peers.
 type NetworkRows<'py> = (Vec<Record<'py>>, Vec<Record<'py>>, Vec<PeerRow>);
 
@@ -37,14 +37,13 @@ type NetworkRows<'py> = (Vec<Record<'py>>, Vec<Record<'py>>, Vec<PeerRow>);
 #[pyfunction]
 pub fn network(py: Python<'_>, namespace: RawFd) -> PyResult<NetworkRows<'_>> {
     let read = || {
-        let mut found = links::network(namespace)?;
-        let wanted: Vec<i32> = found.links.iter().filter_map(|link| link.peer_netnsid).collect();
-        let peers = peers::peers(&mut found.socket, &wanted);
-        Ok((found, peers))
+        let links::Network { links, routes, socket } = links::network(namespace)?;
+        let wanted: Vec<i32> = links.iter().filter_map(|link| link.peer_netnsid).collect();
+        Ok((links, routes, peers::peers(socket, &wanted)))
     };
-    let (found, peers) = py.detach(read).map_err(os_error)?;
-    let links = found.links.into_iter().map(|link| link_record(py, link)).collect::<PyResult<_>>()?;
-    let routes = found.routes.into_iter().map(|route| route_record(py, route)).collect::<PyResult<_>>()?;
+    let (links, routes, peers) = py.detach(read).map_err(os_error)?;
+    let links = links.into_iter().map(|link| link_record(py, link)).collect::<PyResult<_>>()?;
+    let routes = routes.into_iter().map(|route| route_record(py, route)).collect::<PyResult<_>>()?;
     let peer = |peer: peers::Peer| {
         let id = peer.namespace;
         (peer.netnsid, ("net", id.device, id.inode, id.id), peer.pid)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol, SupportsIndex
 
 from .. import _core
-from .ids import NamespaceId, from_rows
+from .ids import NamespaceId, from_row, from_rows
+from .visible import no_proc
 
 
 class HasPid(Protocol):
@@ -46,8 +47,7 @@ def pinned(target: Target) -> Iterator[_core.Target]:
 
 def namespace_of(process: _core.Target, kind: str) -> NamespaceId | None:
     """Return the namespace of this type, or None where it may not be looked at."""
-    row = process.namespace(kind)
-    return None if row is None else NamespaceId(row[0], row[2], row[1], row[3], process.pid)
+    return from_row(process.namespace(kind), process.pid)
 
 
 def namespaces_of(process: _core.Target) -> Mapping[str, NamespaceId]:
@@ -79,7 +79,7 @@ def _unreachable(pid: int | None, error: OSError) -> OSError:
     if error.errno != errno.ENOENT:
         return error
     if not Path("/proc/self").exists():
-        return FileNotFoundError(errno.ENOENT, "/proc is not mounted, or not for this pid namespace", "/proc")
+        return no_proc()
     return PermissionError(errno.EPERM, f"process {pid} is hidden: /proc is mounted with hidepid, see proc(5)")
 
 
