@@ -51,7 +51,7 @@ def face_of(shown: Crossing, row: Row, at: int) -> Face | None:
 
 
 def tags(mount: Mount) -> str:
-    """Return its propagation in the words of mountinfo: ``"shared:1 master:2"``; else ``"private"``, ``"unbindable"``."""
+    """Return its propagation in mountinfo's words, ``"shared:1 master:2"``; else ``"private"`` or ``"unbindable"``."""
     tags = [("shared", mount.shared), ("master", mount.master)]
     found = [f"{tag}:{stand_in('group', number)}" for tag, number in tags if number is not None]
     return " ".join(found) or mount.propagation
