@@ -42,7 +42,7 @@ def lab(script: str = LOOK, flags: str = "all", **options: Any) -> Iterator[tupl
     argv = ["/bin/sh", "-c", script]
     with spawn(flags, argv, stdin=nslab.PIPE, stdout=nslab.PIPE, text=True, **options) as process:
         assert process.stdout
-        lines = []
+        lines: list[str] = []
         while (line := process.stdout.readline()) != "ready\n":
             assert line, lines
             lines.append(line.rstrip("\n"))
@@ -70,7 +70,7 @@ def test_what_a_program_inside_sees() -> None:
         assert seen.capabilities is not None
         assert len(seen.capabilities.effective) == seen.capabilities.known
         assert seen.network is not None
-        assert [link.name for link in seen.network.links][0] == "lo"
+        assert seen.network.links[0].name == "lo"
         assert seen.network.links[0].up
         assert seen.ipc is not None
         assert seen.ipc.note is None
