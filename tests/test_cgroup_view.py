@@ -173,6 +173,14 @@ def test_who_is_gone() -> None:
 
 
 @pytest.mark.unprivileged
+def test_a_zombie_has_ended() -> None:
+    with spawn("cgroup", ["true"]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError, match="has ended"):
+            nslab.cgroup(process.pid)
+
+
+@pytest.mark.unprivileged
 @pytest.mark.parametrize("target", ["1", 1.5, nslab.Namespace])
 def test_what_is_no_process(target: Any) -> None:
     with pytest.raises(TypeError):

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ._inspect.mounts import mounts
     from ._inspect.network import network
     from ._inspect.processes import processes
+    from ._inspect.snapshot import snapshot
     from ._inspect.users import capabilities, id_maps
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
@@ -62,6 +63,7 @@ else:
         "mounts": "_inspect.mounts",
         "network": "_inspect.network",
         "processes": "_inspect.processes",
+        "snapshot": "_inspect.snapshot",
         "capabilities": "_inspect.users",
         "id_maps": "_inspect.users",
         "Plan": "_plan",
@@ -129,5 +131,6 @@ __all__ = [
     "probe",
     "processes",
     "run",
+    "snapshot",
     "spawn",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from .. import _core
 from .ids import NamespaceId
@@ -49,6 +50,8 @@ def cgroup(target: Target = None) -> CgroupView:
     with pinned(target) as process:
         namespace = namespace_of(process, "cgroup")
         rows, refused = _core.cgroup(process)
+        if refused == errno.ENOENT and Path("/proc/self/ns/cgroup").exists():
+            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
         paths = tuple(CgroupPath(number, tuple(names), outside, inside) for number, names, outside, inside in rows)
         return CgroupView(namespace, process.pid, paths, _note(refused))
 

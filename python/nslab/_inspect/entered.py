@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from .ids import NamespaceId
 from .target import Target, namespaces_of, pinned
@@ -37,6 +38,9 @@ def _opened(target: Place, kind: str) -> tuple[NamespaceId, int]:
             namespace = namespaces_of(process).get(kind)
             if namespace is not None:
                 return namespace, namespace.open()
+        if Path(f"/proc/self/ns/{kind}").exists():
+            # On its way out of the kernel it has lost them, and is not called a zombie yet.
+            raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
         raise OSError(errno.ENOSYS, f"this kernel has no {kind} namespaces")
     if target.type != kind:
         raise ValueError(f"{target} is not a namespace of type {kind}")
