@@ -50,9 +50,9 @@ def _summary(table: NamespaceTable) -> str:
     told[0] += ": " * bool(kinds) + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     if alone:
         told.append(f"{_HELD} {alone} without a process")
-    if table.unreadable:
-        told.append(f"{len(table.unreadable)} processes could not be looked into")
-    return "; ".join([*told, *([table.note] if table.note else [])])
+    if table.note:
+        told.append(table.note)
+    return "; ".join(told)
 
 
 def _lines(tree: UserTree) -> Iterator[Line]:
