@@ -1,7 +1,11 @@
 """Pictures of what was inspected: functions from the records to a `Picture`, which a notebook shows by itself."""
 
 from ._display.card import card
+from ._display.cgroup import cgroup
+from ._display.clocks import clocks
+from ._display.ipc import ipc
 from ._display.mounts import mounts
+from ._display.network import network
 from ._display.owners import owners
 from ._display.picture import Picture
 from ._display.pids import pids
@@ -14,7 +18,11 @@ from ._display.users import users
 __all__ = [
     "Picture",
     "card",
+    "cgroup",
+    "clocks",
+    "ipc",
     "mounts",
+    "network",
     "owners",
     "pids",
     "propagation",
