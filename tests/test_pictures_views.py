@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,11 @@ def test_clocks() -> None:
     expected(picture, "clocks")
     assert "monotonic and boottime 1 d ahead, in pid①" in picture.text
     assert "monotonic 1 h behind, in pid②; realtime is the same for all" in picture.text
+
+
+def test_clocks_are_held_against_the_first() -> None:
+    text = pictures.clocks(clocks(other("time"), 4711, DAY, DAY), clocks(host("time"), 1)).text
+    assert "monotonic and boottime 1 d behind, in host" in text
 
 
 def test_clocks_read_in_units_that_a_reader_can_grasp() -> None:
@@ -130,6 +136,17 @@ def test_cgroup_by_two_paths() -> None:
     apart(picture)
     expected(picture, "cgroup")
     assert "One place, two names: /user.slice/session.scope/job outside is /job inside" in picture.text
+
+
+def test_a_directory_is_above_itself() -> None:
+    """What is the root inside is drawn below the directory that it is outside."""
+    root = ET.fromstring(pictures.cgroup(view(CgroupPath(0, (), "/top/middle/job", "/job"))).svg)
+    places: dict[str, list[tuple[float, float]]] = {}
+    for node in root.iter("{http://www.w3.org/2000/svg}text"):
+        places.setdefault(node.text or "", []).append((float(node.attrib["x"]), float(node.attrib["y"])))
+    assert places["job"][0][0] == places["job"][1][0]
+    assert places["/"][1][0] == places["middle"][0][0]
+    assert places["/"][1][1] == places["job"][1][1] > places["job"][0][1]
 
 
 @pytest.mark.parametrize(

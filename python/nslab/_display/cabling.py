@@ -10,7 +10,7 @@ from .._inspect.ids import NamespaceId
 from .._inspect.network import Link, Network, Route
 from .labels import stand_in
 from .palette import Look, look
-from .text import several
+from .text import clean, several, shorten
 
 # As many namespaces that are alike are drawn, and of all together; as many ports of one.
 _ALIKE = 3
@@ -148,7 +148,7 @@ def _host(
         told = several([f"{count} {kind}" for kind, count in hidden.most_common()])
         rows.append(Row(0, None, f"… and {sum(hidden.values())} more: {told}"))
     places = {row.link.index: place for place, row in enumerate(rows) if row.link}
-    name = called.get(network.namespace, "host" if seen.host else "")
+    name = shorten(clean(called.get(network.namespace, "host" if seen.host else "")), 40)
     return Host(name, seen, tuple(rows), places, tuple(_defaults(network)) or ("no default route",))
 
 

@@ -11,7 +11,7 @@ from .palette import FAINT, SHADE, Look, look
 from .picture import Picture
 from .svg import Canvas, measure
 from .table import Table
-from .text import several, shorten
+from .text import clean, several, shorten
 
 # In cells: a directory; and how many of a long path are drawn.
 _LIMIT = 32
@@ -67,12 +67,16 @@ def _inside(group: _Group) -> str:
     return "not readable" if group.inside is None else group.inside
 
 
+def _short(path: str) -> str:
+    return shorten(clean(path), 50)
+
+
 def _summary(groups: list[_Group]) -> str:
     if not groups:
         return "in no control group that can be seen"
     apart = next((group for group in groups if group.inside not in (None, group.outside)), None)
     if apart is not None:
-        return f"One place, two names: {shorten(apart.outside, 50)} outside is {shorten(_inside(apart), 40)} inside"
+        return f"One place, two names: {_short(apart.outside)} outside is {_short(_inside(apart))} inside"
     if any(group.inside is None for group in groups):
         return "What the process itself sees cannot be read"
     return "The same path inside as outside: no cgroup namespace hides anything"
@@ -86,7 +90,7 @@ def _draw(canvas: Canvas, group: _Group, seen: Look, y: float) -> float:
     start = len(outside) - len(inside) if below and len(inside) <= len(outside) else 0
     long = max(0, len(outside) - _DEEP) if start >= len(outside) - _DEEP else 0
     shown = ["…", *outside[long + 1 :]] if long else outside
-    wide = [measure(shorten(part, _LIMIT)) + 20 for part in shown]
+    wide = [measure(shorten(clean(part), _LIMIT)) + 20 for part in shown]
     canvas.text(0, y + 38, "outside", fill=FAINT)
     _boxes(canvas, shown, wide, 72, y + 22, SHADE)
     canvas.text(0, y + 68, "inside", fill=FAINT)
@@ -102,7 +106,7 @@ def _draw(canvas: Canvas, group: _Group, seen: Look, y: float) -> float:
         _boxes(canvas, ["/", *shown[start - long + 1 :]], wide[start - long :], x, y + 52, seen.fill)
     else:
         parts = inside[-_DEEP:]
-        _boxes(canvas, parts, [measure(shorten(part, _LIMIT)) + 20 for part in parts], 72, y + 52, seen.fill)
+        _boxes(canvas, parts, [measure(shorten(clean(part), _LIMIT)) + 20 for part in parts], 72, y + 52, seen.fill)
     return y + 92
 
 
