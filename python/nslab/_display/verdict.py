@@ -148,7 +148,7 @@ def _both(row: Row) -> bool:
 
 
 def _count(row: Row) -> str:
-    return f"{len(row.more)} more" if len(row.more) > 1 else _place(row.more[0])
+    return f"{len(row.more)} more mounts" if len(row.more) > 1 else _place(row.more[0])
 
 
 def _place(path: str) -> str:
