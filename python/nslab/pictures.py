@@ -1,8 +1,12 @@
 """Pictures of what was inspected: functions from the records to a `Picture`, which a notebook shows by itself."""
 
 from ._display.card import card
+from ._display.cgroup import cgroup
+from ._display.clocks import clocks
+from ._display.ipc import ipc
 from ._display.listing import listing
 from ._display.mounts import mounts
+from ._display.network import network
 from ._display.of import picture_of as of
 from ._display.owners import owners
 from ._display.picture import Picture
@@ -16,8 +20,12 @@ from ._display.users import users
 __all__ = [
     "Picture",
     "card",
+    "cgroup",
+    "clocks",
+    "ipc",
     "listing",
     "mounts",
+    "network",
     "of",
     "owners",
     "pids",
