@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, inode, spawn
+from kernel import needs_kernel_threads
 from nested import as_nobody, inside, interpreter
 
 import nslab
@@ -183,6 +184,7 @@ def test_the_command_of_who_has_just_been_spawned() -> None:
 
 
 @pytest.mark.skipif(not ROOT, reason="the kernel's own threads belong to root")
+@needs_kernel_threads
 def test_kernel_threads() -> None:
     tree = nslab.processes(2)
     threads = list(everyone(tree))
