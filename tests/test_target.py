@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import inode, spawn
+from kernel import needs_kernel_threads
 from nested import as_nobody, inside, mount
 
 import nslab
@@ -109,6 +110,7 @@ def test_a_process_of_another_user() -> None:
     )
 
 
+@needs_kernel_threads
 def test_a_kernel_thread() -> None:
     error = as_nobody(refused, 2)
     assert isinstance(error, PermissionError)

@@ -18,9 +18,6 @@ use crate::sys;
 
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
-/// As much of a command line as lsns(8) shows.
-const COMMAND: usize = 8192;
-
 /// A link in `/proc/PID/ns`.
 struct Link {
     kind: usize,
@@ -210,9 +207,9 @@ impl Place {
 
 impl Leader {
     fn read(place: &Place) -> Result<Self, Errno> {
-        let status = Status(sys::read_file(place.directory.as_raw_fd(), c"status")?);
-        let cmdline = sys::read_open(&place.open("cmdline", libc::O_RDONLY)?, COMMAND)?;
-        let command = procfs::command(cmdline).unwrap_or_else(|| status.name());
+        let directory = place.directory.as_raw_fd();
+        let status = Status(sys::read_file(directory, c"status")?);
+        let command = procfs::command(directory, &status)?.unwrap_or_else(|| status.name());
         Ok(Self { pid: place.pid, ppid: status.number("PPid"), uid: status.euid(), command })
     }
 }
