@@ -349,7 +349,7 @@ def test_a_proc_that_hides_others(hidepid: int) -> None:
     assert listed == (hidepid == 0)
     assert unreadable == (hidepid < 2)
     for note in notes:
-        assert ("1 processes may not be looked into" in note) == (hidepid < 2)
+        assert ("1 process may not be looked into" in note) == (hidepid < 2)
         assert ("/proc hides the processes of other users (hidepid=" in note) == (hidepid >= 2)
     assert isinstance(error, PermissionError)
     reason = "hidepid, see proc(5)" if hidepid else "it has more privileges than the caller, or protects itself"
