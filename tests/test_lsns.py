@@ -118,6 +118,18 @@ def test_the_parent_and_the_owner() -> None:
         _ = child.namespaces["uts"].owner
 
 
+@pytest.mark.unprivileged
+def test_what_is_outside_of_the_callers_own_is_not_shown() -> None:
+    assert inside("user pid", _relations, map_root_user=True) == {"user": (None, None), "pid": (None, "user")}
+
+
+def _relations() -> dict[str, tuple[object, object]]:
+    own = [row.namespaces[0] for row in nslab.compare(None, None).rows]
+    rows = {row.type: row for row in nslab.lsns("user pid") if row.namespace in own}
+    assert [row.namespace.parent for row in rows.values()] == [None, None]
+    return {kind: (row.parent and row.parent.type, row.owner and row.owner.type) for kind, row in rows.items()}
+
+
 @needs_linux(6, 18, "namespace numbers")
 @pytest.mark.unprivileged
 def test_rows_are_in_the_order_of_age() -> None:
@@ -247,12 +259,17 @@ def test_a_namespace_that_only_a_mount_holds(tmp_path: Path) -> None:
 
 def _bound(path: str) -> None:
     Path(path).touch()
+    user = nslab.namespaces(os.getpid())["user"]
     with spawn("uts", ["cat"], stdin=nslab.PIPE) as child:
         mount(f"/proc/{child.pid}/ns/uts", path, flags=4096)
         assert row_of(child.namespaces["uts"]).held_by == ("process", "mount")
+        mount("none", Path(path).parent, "tmpfs")
+        row = row_of(child.namespaces["uts"])
+        assert (row.held_by, row.nsfs, row.owner) == (("process", "mount"), (path,), user)
+        checked(LIBC.umount(os.fsencode(Path(path).parent)))
     row = row_of(child.namespaces["uts"])
     assert (row.held_by, row.path, row.nsfs, row.nprocs) == (("mount",), path, (path,), 0)
-    assert row.owner == nslab.namespaces(os.getpid())["user"]
+    assert row.owner == user
     # Covered by something else, it is still there, but nobody can ask it.
     mount("none", Path(path).parent, "tmpfs")
     row = found(nslab.lsns())["uts", child.namespaces["uts"].inode]
@@ -319,7 +336,7 @@ def test_a_zombie_is_counted_where_the_kernel_shows_it() -> None:
 def test_as_an_ordinary_user() -> None:
     unreadable, note, inodes = as_nobody(_as_nobody)
     assert os.getpid() in unreadable
-    assert f"{len(unreadable)} processes may not be looked into of other users: root sees more" in note
+    assert f"{len(unreadable)} processes of other users may not be looked into: root sees more" in note
     assert inodes == {inode("uts")}
 
 
@@ -349,7 +366,7 @@ def test_a_proc_that_hides_others(hidepid: int) -> None:
     assert listed == (hidepid == 0)
     assert unreadable == (hidepid < 2)
     for note in notes:
-        assert ("1 processes may not be looked into" in note) == (hidepid < 2)
+        assert ("1 process may not be looked into" in note) == (hidepid < 2)
         assert ("/proc hides the processes of other users (hidepid=" in note) == (hidepid >= 2)
     assert isinstance(error, PermissionError)
     reason = "hidepid, see proc(5)" if hidepid else "it has more privileges than the caller, or protects itself"

@@ -183,7 +183,7 @@ impl Walk {
 
     /// Notes what holds a namespace, and asks the kernel about it the first time; `None` if it is gone already.
     fn look(&mut self, key: Key, holds: u8, place: &Place, file: &str) -> Result<Option<&mut Found>, Errno> {
-        if !self.known.found.contains_key(&key) {
+        if !self.known.has_opened(key) {
             let known = place.open(file, libc::O_RDONLY).and_then(|file| self.known.learn(key.0, &file));
             unless_gone(known)?;
         }
