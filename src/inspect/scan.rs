@@ -64,7 +64,7 @@ pub struct Found {
 
 /// What a walk found.
 pub struct Scan {
-    /// By type, then by age (the 64-bit number) or inode.
+    /// By type, then by 64-bit number or inode.
     pub namespaces: Vec<Found>,
     /// The processes that may not be looked into.
     pub unreadable: Vec<i32>,
