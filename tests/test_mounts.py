@@ -254,15 +254,16 @@ def _moments() -> None:
     mount("none", "/mnt/d", flags=MS_SHARED)
     before = nslab.mounts()
     mount("none", "/mnt/a", flags=MS_REMOUNT | MS_RDONLY)
+    # Another peer group is not another type.
+    mount("none", "/mnt/d", flags=MS_PRIVATE)
     mount("none", "/mnt/b", flags=MS_SHARED)
+    mount("none", "/mnt/d", flags=MS_SHARED)
+    assert at(before, "/mnt/d").shared != at(nslab.mounts(), "/mnt/d").shared
     # A new one gets the number, and often the device, of one that is gone.
     checked(LIBC.umount(b"/mnt/c"))
     Path("/mnt/e").mkdir()
     mount("none", "/mnt/e", "tmpfs")
     mount("on top", "/mnt/a", "tmpfs")
-    # Another peer group is not another type.
-    mount("none", "/mnt/d", flags=MS_PRIVATE)
-    mount("none", "/mnt/d", flags=MS_SHARED)
     diff = before.diff(nslab.mounts())
     assert targets(diff) == (["/mnt/e", "/mnt/a"], ["/mnt/c"], ["/mnt/a", "/mnt/b"])
     read_only, shared = diff.changed
@@ -271,6 +272,38 @@ def _moments() -> None:
     assert (shared.before.propagation, shared.after.propagation) == ("private", "shared")
     assert diff.added[1].source == "on top"
     assert targets(diff.after.diff(diff.before)) == (["/mnt/c"], ["/mnt/e", "/mnt/a"], ["/mnt/a", "/mnt/b"])
+
+
+@pytest.mark.unprivileged
+def test_the_options_of_the_file_system() -> None:
+    within(_resized)
+
+
+def _resized() -> None:
+    mount("none", "/mnt", "tmpfs")
+    before = nslab.mounts()
+    checked(LIBC.mount(None, b"/mnt", None, MS_REMOUNT, b"size=1m"))
+    (change,) = before.diff(nslab.mounts()).changed
+    assert change.before.options == change.after.options
+    assert "size=1024k" in change.after.super_options
+
+
+@pytest.mark.unprivileged
+def test_the_same_once_more_is_another_mount() -> None:
+    assert within(_again) == (["/mnt/b", "/mnt/a"], ["/mnt/a"], [])
+
+
+def _again() -> tuple[list[str], list[str], list[str]]:
+    mount("none", "/mnt", "tmpfs")
+    for name in "abc":
+        Path("/mnt", name).mkdir()
+    mount("/mnt/c", "/mnt/a", flags=MS_BIND)
+    before = nslab.mounts()
+    checked(LIBC.umount(b"/mnt/a"))
+    # It takes the number that is free now.
+    mount("none", "/mnt/b", "tmpfs")
+    mount("/mnt/c", "/mnt/a", flags=MS_BIND)
+    return targets(before.diff(nslab.mounts()))
 
 
 @pytest.mark.unprivileged
@@ -295,12 +328,21 @@ def test_a_copy_has_numbers_of_its_own() -> None:
 
 def _copy() -> None:
     mount("none", "/mnt", "tmpfs")
-    mount("none", "/mnt", "tmpfs")
+    for name in "ab":
+        Path("/mnt", name).mkdir()
+    # The same twice, on top of each other.
+    for _ in range(2):
+        mount("/mnt/a", "/mnt/b", flags=MS_BIND)
     here = nslab.mounts()
     with nslab.spawn("mnt", ["cat"], stdin=nslab.PIPE) as child:
         copy = nslab.mounts(child)
         assert {mount.id for mount in here}.isdisjoint({mount.id for mount in copy})
         assert targets(here.diff(copy)) == ([], [], [])
+    script = "umount /mnt/b; echo ready; read line"
+    with nslab.spawn("mnt", ["sh", "-c", script], stdin=nslab.PIPE, stdout=nslab.PIPE) as child:
+        assert child.stdout
+        assert child.stdout.readline() == b"ready\n"
+        assert targets(here.diff(nslab.mounts(child))) == ([], ["/mnt/b"], [])
     with nslab.spawn("mnt pid", ["cat"], mount_proc=True, propagation="slave", stdin=nslab.PIPE) as child:
         diff = here.diff(nslab.mounts(child))
         assert targets(diff) == (["/proc"], [], [])

@@ -201,7 +201,7 @@ def test_processes_of_other_users() -> None:
     assert process.command.startswith(sys.executable) or process.command
     assert process.namespaces == {}
     assert process.note == "it may not be looked into"
-    assert "processes may not be looked into of other users" in note
+    assert "processes of other users may not be looked into: root sees more" in note
 
 
 def _of_another(pid: int) -> tuple[ProcessInfo, str]:

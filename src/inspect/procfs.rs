@@ -122,6 +122,8 @@ pub fn command(directory: RawFd, status: &Status) -> sys::Result<Option<Vec<u8>>
 fn join(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
     let end = cmdline.iter().rposition(|byte| *byte != 0)? + 1;
     cmdline.truncate(end);
+    // Many are kept, and they were read into large buffers.
+    cmdline.shrink_to_fit();
     cmdline.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     Some(cmdline)
 }
