@@ -292,7 +292,7 @@ impl Run<'_> {
     /// The program is not a child of the caller, which learns of it before anybody can reap it: the pidfd, and, as the
     /// kernel translates it for the receiver, the pid.
     pub(crate) fn send_pidfd(&self) -> sys::Result<()> {
-        let pidfd = sys::pidfd_open(sys::getpid())?;
+        let pidfd = sys::pidfd_of_self()?;
         sys::send_fd(self.socket, pidfd)
     }
 

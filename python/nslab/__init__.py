@@ -37,7 +37,17 @@ if TYPE_CHECKING:
     from ._display.options import options
     from ._host import Host
     from ._hosts import HostInfo, hosts
+    from ._inspect.cgroup import cgroup
+    from ._inspect.clocks import clocks
+    from ._inspect.compare import compare
     from ._inspect.ids import NamespaceId, namespaces
+    from ._inspect.ipc import ipc
+    from ._inspect.lsns import lsns
+    from ._inspect.mounts import mounts
+    from ._inspect.network import network
+    from ._inspect.processes import processes
+    from ._inspect.snapshot import snapshot
+    from ._inspect.users import capabilities, id_maps
     from ._persist import persist, unpersist
     from ._plan import Plan, Step, StepTime
     from ._pool import Pool
@@ -45,13 +55,23 @@ if TYPE_CHECKING:
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "options": "_display.options",
         "Host": "_host",
         "HostInfo": "_hosts",
         "hosts": "_hosts",
+        "cgroup": "_inspect.cgroup",
+        "clocks": "_inspect.clocks",
+        "compare": "_inspect.compare",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
-        "options": "_display.options",
-        "pictures": "pictures",
+        "ipc": "_inspect.ipc",
+        "lsns": "_inspect.lsns",
+        "mounts": "_inspect.mounts",
+        "network": "_inspect.network",
+        "processes": "_inspect.processes",
+        "snapshot": "_inspect.snapshot",
+        "capabilities": "_inspect.users",
+        "id_maps": "_inspect.users",
         "persist": "_persist",
         "unpersist": "_persist",
         "Plan": "_plan",
@@ -60,6 +80,7 @@ else:
         "Pool": "_pool",
         "Probe": "_probe",
         "probe": "_probe",
+        "pictures": "pictures",
     }
 
     def __getattr__(name: str) -> object:
@@ -89,12 +110,12 @@ __all__ = [
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
     "DEVNULL",
-    "Host",
-    "HostInfo",
     "PIPE",
     "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "Host",
+    "HostInfo",
     "Namespace",
     "NamespaceId",
     "Plan",
@@ -107,14 +128,25 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "capabilities",
+    "cgroup",
+    "clocks",
+    "compare",
     "hosts",
+    "id_maps",
+    "ipc",
+    "lsns",
+    "mounts",
     "namespaces",
+    "network",
     "options",
     "persist",
     "pictures",
     "plan",
     "probe",
+    "processes",
     "run",
+    "snapshot",
     "spawn",
     "unpersist",
 ]

@@ -70,7 +70,7 @@ class Entered:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if threading.get_ident() != self._thread:
-            raise RuntimeError("a thread can be moved back only by itself: leave the block in the thread that entered it")
+            raise RuntimeError("a thread moves only itself back: leave the block in the thread that entered it")
         if _stack()[-1] is not self:
             raise RuntimeError("the thread has entered another namespace since: leave that block first")
         _stack().pop()
@@ -85,7 +85,7 @@ class Entered:
     def _restore_directories(self) -> None:
         """Entering a mount namespace has put the thread at its root."""
         root, directory = self._places
-        if not os.path.samestat(os.stat("/"), os.fstat(root)):
+        if not os.path.samestat(os.lstat("/"), os.fstat(root)):
             os.fchdir(root)
             os.chroot(".")
         os.fchdir(directory)

@@ -34,7 +34,7 @@ _PATIENCE = 1.0
 
 
 class Host:
-    """Namespaces that stay alive until `close`, or until this *process* ends, however it ends.
+    r"""Namespaces that stay alive until `close`, or until this *process* ends, however it ends.
 
     ``flags`` and ``options`` are those of `nslab.spawn`, without what belongs to a program (``cwd``, ``env``, …): that
     goes to `spawn` and `run`. ``name`` (letters, digits, ``_.-``) lets other processes of this user find the host, see
@@ -67,8 +67,9 @@ class Host:
 
             check(names(bits))
         self._begin(name, names(bits))
-        self._keeper = keeper = _keep(bits, name, self._kinds, options)
-        keeper._known = True
+        made = _keep(bits, name, self._kinds, options)
+        self._keeper: _Init | _Found = made
+        made._known = True
         self._look()
         if persist is not None:
             self._persist(persist)
@@ -77,7 +78,6 @@ class Host:
         self.name, self._kinds = name, kinds
         self._owner = os.getpid()
         self._started: weakref.WeakSet[Process] = weakref.WeakSet()
-        self._keeper: _Init | _Found
 
     def _look(self) -> None:
         from ._inspect.ids import current
@@ -89,7 +89,7 @@ class Host:
 
     @classmethod
     def find(cls, name: str) -> Self:
-        """Return the host of this name that another process of this user has made.
+        r"""Return the host of this name that another process of this user has made.
 
         It ends with that process; closing what is returned here only forgets it. Raises `ProcessLookupError` when there
         is none, or more than one.
@@ -206,7 +206,7 @@ class Host:
     def _has(self, pid: int) -> bool:
         inodes = ((kind, self.namespaces[kind].inode) for kind in self._kinds)
         try:
-            return any(os.stat(f"/proc/{pid}/ns/{kind}").st_ino == inode for kind, inode in inodes)
+            return any(os.stat(f"/proc/{pid}/ns/{kind}").st_ino == inode for kind, inode in inodes)  # noqa: PTH116
         except OSError:
             return False  # It has ended, or is another user's.
 
@@ -228,7 +228,7 @@ class Host:
             return
         if "pid" not in self._kinds:
             # Nothing but a pid namespace ends all that is in it.
-            while any([self._kill(pid) for pid in self.pids() if pid != self._owner]):
+            while sum(self._kill(pid) for pid in self.pids() if pid != self._owner):
                 self._reap()
         self._keeper.kill()
         try:
@@ -319,7 +319,7 @@ def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]
     argv = ["nslab-host", name or "", *kinds]
     own = {**_take_own(options), "host": True}
     # What `subprocess` passes for a call with nothing but the program.
-    process = (None, {}, False, (), True, False, -1, -1, None, None, None)
+    process: tuple[Any, ...] = (None, {}, False, (), True, False, -1, -1, None, None, None)
     plan = _core.plan(bits, argv, argv[0], own, *process)
     reserved = None if name is None else _reserve(name)
     owner, proc = os.pidfd_open(os.getpid()), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)

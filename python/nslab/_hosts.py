@@ -60,8 +60,8 @@ def _look(pid: int) -> HostInfo | None:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
             program, name, *kinds = file.read().decode().split("\0")[:-1]
-        if program != "nslab-host" or not name or os.stat(f"/proc/{pid}").st_uid != os.geteuid():
-            return None
+            if program != "nslab-host" or not name or os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             owner = int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, ValueError):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def persist(holder: Any, directory: Any, kinds: Flags = None) -> None:
     """Bind the namespaces of a process to files in ``directory``, named after their types, until `unpersist`.
 
-    ``holder`` is a `Process`, a `Host`, or a mapping as `nslab.namespaces` returns it; ``kinds`` are by default those in
-    which it differs from the caller. The directory is made, or empty; it becomes a mount point, which no other mount
+    ``holder`` is a `Process`, a `Host`, or a mapping as `nslab.namespaces` returns it; ``kinds`` are by default those
+    in which it differs from the caller. The directory is made, or empty; it becomes a mount point, which no other mount
     namespace sees. ``join`` and nsenter(1) take the files.
 
     Raises `ValueError` for a pid namespace, which ends with its init; `FileExistsError` where something is in the way;
@@ -78,7 +78,7 @@ def unpersist(directory: Any) -> None:
     """
     place = Path(os.fsdecode(directory))
     files = list(place.iterdir())
-    namespaces = os.stat("/proc/self/ns/net").st_dev
+    namespaces = Path("/proc/self/ns/net").stat().st_dev
     if not files or any(file.stat().st_dev != namespaces for file in files):
         raise ValueError(f"{place} is no directory of nslab.persist")
     for file in files:

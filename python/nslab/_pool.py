@@ -42,8 +42,8 @@ class Pool:
     """Fresh namespaces in stock: `spawn` joins a set that nobody has used, and costs half of making one.
 
     ``flags`` and ``options`` are those of `nslab.spawn`; ``size`` is how many sets a thread keeps ready. In stock are
-    net, ipc, and the user namespace that owns them; the rest is made at each spawn, for that costs no more than entering
-    it. A pool is a context manager, used from any thread; `close` forgets the stock, and programs run on.
+    net, ipc, and the user namespace that owns them; the rest is made at each spawn, for that costs no more than
+    entering it. A pool is a context manager, used from any thread; `close` forgets the stock, and programs run on.
 
     Raises what `nslab.spawn` raises for the first set, and `ValueError` for flags without net, ipc and user.
 
