@@ -126,6 +126,8 @@ pub struct Run<'a> {
     pub helpers: [Option<CStrArray>; 2],
     /// Where they write their complaints; -1 without them.
     pub helper_stderr: RawFd,
+    /// How to enter a time namespace.
+    pub time: Option<TimeEntry<'a>>,
     /// The file of the init's program; -1 without an init.
     pub image: RawFd,
     /// The init's end of the socket to the caller; -1 unless it stands above the program.
@@ -134,6 +136,18 @@ pub struct Run<'a> {
     pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
     pub clock: libc::clockid_t,
+}
+
+/// What a child needs to enter a time namespace.
+pub struct TimeEntry<'a> {
+    /// The namespace.
+    pub namespace: RawFd,
+    /// The file of the program in between, and its arguments.
+    pub image: RawFd,
+    /// Where that writes what fails.
+    pub report: RawFd,
+    /// Its arguments: the descriptors, and the program with its own.
+    pub argv: &'a CStrArray,
 }
 
 /// The child: its steps, ending in execve.
@@ -196,7 +210,7 @@ fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
 }
 
 /// Closes what `/proc/self/fd` lists.
-fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
+fn close_listed(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     let dir = sys::openat(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut buffer = [0u8; 4096];
     loop {
@@ -211,7 +225,7 @@ fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
             let number = digits.fold(0u32, |n, byte| n.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')));
             let is_number = name.first().is_some_and(u8::is_ascii_digit);
             let wanted = ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
-            if is_number && wanted && number != dir.cast_unsigned() {
+            if is_number && wanted && number != dir.cast_unsigned() && !keep.contains(&number.cast_signed()) {
                 sys::close(number.cast_signed());
             }
             entries = entries.get(usize::from(u16::from_le_bytes([*low, *high]))..).unwrap_or(&[]);
@@ -286,6 +300,8 @@ impl Run<'_> {
             self.report.program_status.store(sys::wait_for(pid).unwrap_or(0), Release);
             sys::exit(127);
         }
+        let [_, ended] = &self.report.times[self.plan.steps_of_child() - 1];
+        ended.store(sys::clock(self.clock), Relaxed);
         Ok(())
     }
 
@@ -308,9 +324,25 @@ impl Run<'_> {
             if self.image != IMAGE {
                 sys::dup_onto(self.image, IMAGE)?;
             }
-            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)])
+            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)], &[])
         };
-        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv)))
+        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv), None))
+    }
+
+    /// Becomes the program in between, which must keep the capability to enter also as an ordinary user.
+    pub(crate) fn enter_time(&self) -> Errno {
+        let (Some(entry), Some(exec)) = (&self.time, self.plan.exec()) else { return Errno::EINVAL };
+        sys::pass_on_sys_admin();
+        let passed = sys::set_inheritable(entry.namespace).and_then(|()| sys::set_inheritable(entry.report));
+        passed.err().unwrap_or_else(|| sys::execveat(entry.image, entry.argv, Some(&exec.envp)))
+    }
+
+    pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
+        let mut keep = [-1; 3];
+        if let Some(entry) = &self.time {
+            keep = [entry.namespace, entry.image, entry.report];
+        }
+        close_fds(ranges, &keep)
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
@@ -322,11 +354,14 @@ impl Run<'_> {
         let mut entered = [false; MAX_JOINS];
         // The mount namespace comes last: it changes the root and the directory.
         for (round, mnt) in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
-            for ((join, fd), entered) in joins.iter().zip(self.joins).zip(&mut entered) {
+            for (join, entered) in joins.iter().zip(&mut entered) {
                 if *entered || (round == 1) != is_user(join) || (round != 1 && is_mnt(join) != mnt) {
                     continue;
                 }
-                match sys::setns(*fd, join.types.bits()) {
+                // There may be more to join than is entered here.
+                let opened = self.plan.options.join.iter().zip(self.joins);
+                let fd = opened.rev().find(|(all, _)| all.source == join.source).map_or(-1, |(_, fd)| *fd);
+                match sys::setns(fd, join.types.bits()) {
                     Ok(()) => *entered = true,
                     Err(Errno::EPERM) if round == 0 && has_user => {}
                     Err(errno) => return Err(errno),
@@ -401,7 +436,13 @@ impl Run<'_> {
 
     pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
         for (index, row) in types.rows() {
-            let noted = if by_pidfd { self.own_namespace(row.pidfd_request) } else { Err(Errno::ENOTTY) };
+            let time = self.time.as_ref().filter(|_| row.flag == NamespaceSet::TIME.bits());
+            let noted = match time {
+                // It will be entered last.
+                Some(entry) => sys::namespace_numbers(entry.namespace, c""),
+                None if by_pidfd => self.own_namespace(row.pidfd_request),
+                None => Err(Errno::ENOTTY),
+            };
             let by_path = |_| sys::namespace_numbers(libc::AT_FDCWD, OWN_FILES[index]);
             if let Ok((id, inode)) = noted.or_else(by_path) {
                 self.report.namespaces[index][0].store(id, Relaxed);
@@ -446,12 +487,25 @@ fn write_digits(text: &Digits, number: i32) {
     }
 }
 
-pub(crate) fn close_fds(ranges: &[(u32, u32)]) -> sys::Result<()> {
+/// Closes these ranges, but not what is to keep.
+fn close_fds(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     for (first, last) in ranges {
-        match sys::close_range(*first, *last) {
-            // Refused by an old container's seccomp profile.
-            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
-            result => result?,
+        let mut first = *first;
+        while first <= *last {
+            let kept = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| (first..=*last).contains(fd));
+            let next = kept.min();
+            let end = next.map_or(*last, |fd| fd.wrapping_sub(1));
+            if next != Some(first) {
+                match sys::close_range(first, end) {
+                    // Refused by an old container's seccomp profile.
+                    Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges, keep),
+                    result => result?,
+                }
+            }
+            match next {
+                Some(fd) => first = fd + 1,
+                None => break,
+            }
         }
     }
     Ok(())
