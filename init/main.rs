@@ -10,7 +10,7 @@
 //!   fails is written to the pipe `REPORT`. `LOWER` is what it must give up before of what it was given to come so far.
 //! - `nslab-host NAME TYPE…`: keeps namespaces of these types until the process whose pidfd is descriptor 0 has ended.
 //!   As PID 1 it then takes everything along. Otherwise it kills whatever is left in them, as descriptor 2, the owner's
-//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name.
+//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name, 4 a pipe that it closes when ready.
 #![no_std]
 #![no_main]
 // Nothing here may become a call of the libc function that does the same.
@@ -91,6 +91,8 @@ fn host(types: sys::Arguments) -> ! {
     // Neither a keyboard nor a friend ends it by mistake, and orphans leave no zombies.
     sys::block_signals();
     sys::ignore_children();
+    // Whoever made it waits for this.
+    sys::close(4);
     while !sys::readable(0, None) {}
     if sys::getpid() != 1 {
         while kill_all(types.clone()) {
@@ -109,7 +111,8 @@ fn kill_all(types: sys::Arguments) -> bool {
         }
         // By pidfd: when what is looked at next is another process with the same pid, the signal reaches nobody.
         let Ok(pidfd) = sys::pidfd_open(process) else { return };
-        let shares = |kind| sys::namespace(2, Some(process), kind).is_some_and(|id| Some(id) == sys::namespace(2, None, kind));
+        let shares =
+            |kind| sys::namespace(2, Some(process), kind).is_some_and(|id| Some(id) == sys::namespace(2, None, kind));
         if types.clone().any(shares) {
             found |= sys::kill(pidfd);
         }
