@@ -30,9 +30,9 @@ extern "C" fn begin(stack: *const usize) -> ! {
     if name == c"nslab-time" {
         enter_time(arguments);
     }
-    sys::set_name(name);
     // What the caller's directory is on must not stay busy.
     sys::chdir(c"/");
+    sys::set_name(name);
     match arguments.next() {
         Some(program) if name == c"nslab-init" => init(number(program.to_bytes())),
         Some(_) => host(arguments),

@@ -15,6 +15,7 @@ from conftest import ROOT, inode, snapshot
 from nested import as_nobody, inside, mount
 
 import nslab
+from nslab import _core
 
 T = TypeVar("T")
 KINDS = ["cgroup", "ipc", "mnt", "net", "uts"]
@@ -102,7 +103,7 @@ def test_the_directory_and_the_root_come_back(tmp_path: Path) -> None:
     with nslab.Host("mnt") as host:
 
         def visit() -> None:
-            nslab._core.unshare_fs()  # type: ignore[attr-defined]
+            _core.unshare_fs()
             os.chdir(tmp_path / "below")
             with host.enter("mnt"):
                 assert os.getcwd() == "/"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,8 +135,8 @@ def test_the_init_has_nothing_of_the_callers() -> None:
 @pytest.mark.unprivileged
 def test_the_init_takes_no_memory_to_speak_of() -> None:
     with spawn("pid", ["cat"], init=True, stdin=nslab.PIPE) as process:
-        with open(f"/proc/{init_of(process)}/smaps_rollup") as memory:
-            private = [int(line.split()[1]) for line in memory if line.startswith("Private")]
+        memory = Path(f"/proc/{init_of(process)}/smaps_rollup").read_text().splitlines()
+        private = [int(line.split()[1]) for line in memory if line.startswith("Private")]
     assert sum(private) < 64
 
 
