@@ -35,7 +35,7 @@ extern "C" fn begin(stack: *const usize) -> ! {
     sys::set_name(name);
     match arguments.next() {
         Some(program) if name == c"nslab-init" => init(number(program.to_bytes())),
-        Some(_) => host(arguments),
+        Some(_) => host(&arguments),
         None => sys::exit(125),
     }
 }
@@ -65,7 +65,8 @@ fn failed(report: i32, place: i32, errno: i32) -> ! {
 
 fn enter_time(mut arguments: sys::Arguments) -> ! {
     let mut next = || arguments.next().map_or(0, |digits| number(digits.to_bytes()));
-    let (namespace, report, lower, count) = (next() as i32, next() as i32, next(), next());
+    let (namespace, report) = (next().cast_signed(), next().cast_signed());
+    let (lower, count) = (next(), next());
     if let Err(errno) = sys::setns(namespace) {
         failed(report, 0, errno);
     }
@@ -87,7 +88,7 @@ fn enter_time(mut arguments: sys::Arguments) -> ! {
     failed(report, 1, if first == 0 { last } else { first })
 }
 
-fn host(types: sys::Arguments) -> ! {
+fn host(types: &sys::Arguments) -> ! {
     // Neither a keyboard nor a friend ends it by mistake, and orphans leave no zombies.
     sys::block_signals();
     sys::ignore_children();
@@ -95,7 +96,7 @@ fn host(types: sys::Arguments) -> ! {
     sys::close(4);
     while !sys::readable(0, None) {}
     if sys::getpid() != 1 {
-        while kill_all(types.clone()) {
+        while kill_all(types) {
             sys::readable(-1, MOMENT);
         }
     }
@@ -103,7 +104,7 @@ fn host(types: sys::Arguments) -> ! {
 }
 
 /// Kills every process in these namespaces; returns whether there was one.
-fn kill_all(types: sys::Arguments) -> bool {
+fn kill_all(types: &sys::Arguments) -> bool {
     let mut found = false;
     sys::each_process(2, |process| {
         if process == sys::getpid() {
