@@ -48,6 +48,8 @@ pub struct Report {
     pub pid_text: Digits,
     /// The program's pid as its init knows it, in digits.
     pub program_text: Digits,
+    /// 1 where the caller ignores SIGCHLD, which an init may not.
+    pub ignored: AtomicU32,
     /// The wait status of a program that its init has reaped, because it was not executed.
     pub program_status: AtomicI32,
     /// When each step began and ended, in nanoseconds.
@@ -73,7 +75,8 @@ pub struct Progress {
 impl Report {
     /// Makes it as good as new for a run of that many steps.
     pub fn clear(&self, steps: usize) {
-        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held] {
+        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held, &self.ignored]
+        {
             word.store(0, Relaxed);
         }
         let errnos = [&self.intermediate.errno, &self.child.errno, &self.init.errno];
@@ -293,6 +296,11 @@ impl Run<'_> {
     /// The init makes the program, and is held until that executes.
     fn clone_program(&self) -> sys::Result<()> {
         let flags = self.base_flags() | libc::CLONE_VFORK as u64;
+        if sys::ignores_signal(libc::SIGCHLD) {
+            // Children would reap themselves, and take their status along.
+            self.report.ignored.store(1, Relaxed);
+            sys::default_signal(libc::SIGCHLD)?;
+        }
         let pid = sys::clone(self.clone_args(flags, libc::SIGCHLD, PROGRAM_STACK), child, self)?;
         write_digits(&self.report.program_text, pid);
         let program = &self.report.child;
@@ -308,6 +316,9 @@ impl Run<'_> {
     /// The program is not a child of the caller, which learns of it before anybody can reap it: the pidfd, and, as the
     /// kernel translates it for the receiver, the pid.
     pub(crate) fn send_pidfd(&self) -> sys::Result<()> {
+        if self.report.ignored.load(Relaxed) != 0 {
+            sys::ignore_signal(libc::SIGCHLD)?;
+        }
         let pidfd = sys::pidfd_of_self()?;
         sys::send_fd(self.socket, pidfd)
     }

@@ -172,11 +172,10 @@ impl Plan {
         time_to_enter(&self.options).filter(|_| !self.copies_memory())
     }
 
-    /// Whether the first process must have a memory of its own, to enter a time namespace before a new one is made
-    /// below it.
+    /// Whether the first process must have a memory of its own, to enter a time namespace before the new ones are made.
     #[must_use]
     pub fn copies_memory(&self) -> bool {
-        self.options.flags.contains(NamespaceSet::TIME) && time_to_enter(&self.options).is_some()
+        enters_time_first(self.options.flags) && time_to_enter(&self.options).is_some()
     }
 
     /// Whether the child begins with the descriptor table of the caller.
@@ -239,9 +238,9 @@ fn types_of(joins: &[Join]) -> NamespaceSet {
     joins.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types))
 }
 
-/// What is entered by a process that shares memory: everything but a time namespace, unless a new one is made below it.
+/// What is entered by setns(2) before the program: everything but a time namespace, if that can wait.
 fn entered_by_setns(o: &Options) -> Vec<Join> {
-    if o.flags.contains(NamespaceSet::TIME) {
+    if enters_time_first(o.flags) {
         return o.join.clone();
     }
     let others = o.join.iter().filter(|join| join.types != NamespaceSet::TIME);
@@ -254,6 +253,11 @@ fn enters_first(flags: NamespaceSet, joined: NamespaceSet) -> bool {
     let anywhere = NamespaceSet::IPC.union(NamespaceSet::NET).union(NamespaceSet::UTS);
     let beside = anywhere.contains(joined) && !flags.intersects(joined.union(NamespaceSet::USER));
     joined.contains(NamespaceSet::PID) || !(flags.is_empty() || beside)
+}
+
+/// A new time namespace is made below the one that is entered, and a new user namespace would not have the right to.
+fn enters_time_first(flags: NamespaceSet) -> bool {
+    flags.intersects(NamespaceSet::TIME.union(NamespaceSet::USER))
 }
 
 fn time_to_enter(o: &Options) -> Option<&Join> {
@@ -365,7 +369,7 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
             steps.push(Step::ExtraGroups(groups.clone()));
         }
     }
-    if o.user.is_some() && time_to_enter(o).is_some() && !o.flags.contains(NamespaceSet::TIME) {
+    if o.user.is_some() && time_to_enter(o).is_some() && !enters_time_first(o.flags) {
         steps.push(Step::KeepCapabilities);
     }
     steps.extend(o.group.map(Step::Setgid));
@@ -392,7 +396,7 @@ fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
         steps.push(Step::PassFds(o.pass_fds.clone()));
     }
     steps.push(Step::SignalMask);
-    if let Some(join) = time_to_enter(o).filter(|_| !o.flags.contains(NamespaceSet::TIME)) {
+    if let Some(join) = time_to_enter(o).filter(|_| !enters_time_first(o.flags)) {
         steps.push(Step::EnterTime(Join { types: NamespaceSet::TIME, ..join.clone() }));
     }
     let envp = o.env.take().map_or_else(|| caller.environment.clone(), CStrArray::new);

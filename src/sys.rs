@@ -536,6 +536,19 @@ pub fn set_signal_mask(mask: SignalMask) -> SignalMask {
 /// The kernel's `struct sigaction`: handler, flags, restorer, mask.
 type Sigaction = [usize; 4];
 
+/// `rt_sigaction(2)` to ignore it.
+pub fn ignore_signal(signal: i32) -> Result<()> {
+    let action: Sigaction = [libc::SIG_IGN, 0, 0, 0];
+    done(call!(libc::SYS_rt_sigaction, signal, &raw const action, 0, 8))
+}
+
+/// Whether it is ignored.
+#[must_use]
+pub fn ignores_signal(signal: i32) -> bool {
+    let mut action: Sigaction = [0; 4];
+    call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8).is_ok() && action[0] == libc::SIG_IGN
+}
+
 /// `rt_sigaction(2)` to the default.
 pub fn default_signal(signal: i32) -> Result<()> {
     let action: Sigaction = [libc::SIG_DFL, 0, 0, 0];
