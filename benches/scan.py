@@ -79,7 +79,9 @@ def memory() -> float:
 def slowest_picture() -> tuple[float, str]:
     """Draw everything there is in every picture; seconds and name of the slowest."""
     table = nslab.lsns()
-    rows = {kind: [row for row in table if row.type == kind and row.pid] for kind in nslab.namespaces(os.getpid())}
+    # Those of the crowd: what is not ours may be gone by the time it is looked at.
+    ours = [row for row in table if row.command and row.command.startswith(str(CROWD))]
+    rows = {kind: [row for row in ours if row.type == kind and row.pid] for kind in nslab.namespaces(os.getpid())}
     processes = nslab.processes()
     networks = [nslab.network(row.namespace) for row in rows["net"]]
     mounts = [nslab.mounts(row.pid) for row in rows["mnt"]]
