@@ -33,6 +33,7 @@
 mod caller;
 mod child;
 mod dumpable;
+mod enter;
 mod error;
 mod idmap;
 pub mod inspect;
@@ -51,6 +52,7 @@ mod sys;
 mod twin;
 
 pub use caller::Caller;
+pub use enter::{enter, settle};
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
 pub use inspect::NamespaceId;

@@ -21,7 +21,7 @@ mod _core {
     #[pymodule_export]
     use super::child::Child;
     #[pymodule_export]
-    use super::{PyPlan, namespaces, open_namespace, plan, table};
+    use super::{PyPlan, enter, namespaces, open_namespace, plan, settle, table};
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -171,4 +171,17 @@ fn open_namespace(bits: u32, device: u64, inode: u64, id: Option<u64>, pid: Opti
     let types = NamespaceSet::from_bits(bits).unwrap_or_default();
     let file = inspect::open(types, NamespaceId { device, inode, id }, pid).map_err(os_error)?;
     Ok(file.into_raw_fd())
+}
+
+/// Enters the namespaces of the process behind a pidfd, and with `new_pid` makes the next child the first in a pid
+/// namespace; returns whether a child is needed to be inside. For a process with one thread.
+#[pyfunction]
+fn enter(py: Python<'_>, pidfd: RawFd, new_pid: bool) -> PyResult<bool> {
+    crate::enter(pidfd, new_pid).map_err(|error| raise(py, &error))
+}
+
+/// Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent.
+#[pyfunction]
+fn settle(py: Python<'_>, plan: &PyPlan) -> PyResult<()> {
+    crate::settle(&plan.0).map_err(|error| raise(py, &error))
 }

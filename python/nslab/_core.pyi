@@ -4,7 +4,7 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
+__all__ = ["Child", "Plan", "enter", "namespaces", "open_namespace", "plan", "settle", "table"]
 
 @final
 class Plan:
@@ -82,3 +82,10 @@ def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int 
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+def enter(pidfd: int, new_pid: bool) -> bool:
+    """Enters the namespaces of the process behind a pidfd, and with `new_pid` makes the next child the first in a pid
+    namespace; returns whether a child is needed to be inside. For a process with one thread."""
+
+def settle(plan: Plan) -> None:
+    """Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent."""

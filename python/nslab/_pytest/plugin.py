@@ -1,0 +1,105 @@
+"""The door: options, the mark, and the hooks. Loaded by every pytest of the environment, so the rest waits for a use."""
+
+from __future__ import annotations
+
+import pytest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from .inside import Inside
+
+MARK = (
+    "namespaces(*flags, timeout=None, leaks=None, **options): run the test in a child of its own in these new Linux "
+    "namespaces; the options are those of nslab.spawn, timeout is in seconds, leaks='ignore' allows to leave things."
+)
+
+#: Set in the child: what a marked test runs in.
+INSIDE = pytest.StashKey["Inside"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("nslab", "Linux namespaces")
+    group.addoption(
+        "--nslab",
+        metavar="FLAGS",
+        help='run everything inside new namespaces, such as "user mnt net pid"',
+    )
+    group.addoption("--no-nslab", action="store_true", help="do not, whatever the configuration says")
+    group.addoption(
+        "--nslab-missing",
+        choices=["skip", "fail"],
+        help="what becomes of a test whose namespaces are not permitted here (default: skip)",
+    )
+    group.addoption(
+        "--nslab-shell-on-fail", action="store_true", help="open a shell in the namespaces of a marked test that fails"
+    )
+    parser.addini("nslab", "the namespaces of --nslab", default="")
+    parser.addini("nslab_missing", "skip or fail, see --nslab-missing", default="")
+    parser.addini("nslab_leaks", "fail or ignore: what a marked test leaves behind", default="fail")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARK)
+    config.pluginmanager.register(Fork(), "nslab-fork")
+    if config.getoption("nslab_shell_on_fail") or config.getini("nslab_leaks") not in ("fail", "ignore"):
+        from . import options
+
+        options.check(config)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    from . import options
+
+    return options.header()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    for item in report.result if report.passed else ():
+        if isinstance(item, pytest.Item) and item.get_closest_marker("namespaces"):
+            from . import mark
+
+            if wrong := mark.complaint(item):
+                report.outcome, report.longrepr, report.result = "failed", wrong, []
+                break
+    return report
+
+
+class Fork:
+    """Decides where a test runs."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Run a marked test in a child, and replay there what came of it here; in the child, let pytest go on."""
+        if item.get_closest_marker("namespaces") is None:
+            return None
+        from . import outside
+
+        return outside.protocol(item, nextitem)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    # Outside of every other wrapper, as in the child none of them should see more than its own end.
+    error: BaseException | None = None
+    try:
+        return (yield)
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if (inside := item.stash.get(INSIDE, None)) is not None:
+            inside.end(error)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("namespaces") is not None and INSIDE not in item.stash:
+        from . import mark
+
+        mark.refuse(item)
