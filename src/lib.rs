@@ -27,9 +27,20 @@
 //!            reap it ◀─────────────────────── exit
 //! ```
 //!
+//! What belongs to another namespace is read by a *visit*: such a child again, which enters the namespace, reads or
+//! opens a few things there, and is gone. Nothing is executed, and the caller is not moved.
+//!
+//! ```text
+//!            calling process                  child
+//!            clone(VM|VFORK|FILES) ─────────▶ setns([owner,] namespace)
+//!                 (held)                      read a file into the caller's buffer, open a socket that stays open
+//!            reap it, look, talk ◀─────────── exit
+//! ```
+//!
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
 //! fact has one row.
 
+mod arena;
 mod caller;
 mod child;
 mod dumpable;
@@ -40,6 +51,7 @@ pub mod inspect;
 mod keeper;
 mod mount;
 mod namespace;
+mod netlink;
 mod options;
 mod plan;
 mod process;
@@ -50,6 +62,7 @@ mod spawn;
 mod step;
 mod sys;
 mod twin;
+mod visit;
 
 pub use caller::Caller;
 pub use enter::{enter, settle};

@@ -1,7 +1,12 @@
-//! The door to Python, and with `convert` the only place that names pyo3: exports and conversions.
+//! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod child;
 mod convert;
+mod enter;
+mod process;
+mod scan;
+mod target;
+mod visit;
 
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
@@ -21,7 +26,17 @@ mod _core {
     #[pymodule_export]
     use super::child::Child;
     #[pymodule_export]
-    use super::{PyPlan, enter, namespaces, open_namespace, plan, settle, table};
+    use super::enter::{enter, settle};
+    #[pymodule_export]
+    use super::process::{capabilities, clocks, id_maps, mounts, processes};
+    #[pymodule_export]
+    use super::scan::{lsns, relations};
+    #[pymodule_export]
+    use super::target::PyTarget;
+    #[pymodule_export]
+    use super::visit::{cgroup, hostname, ipc, network};
+    #[pymodule_export]
+    use super::{PyPlan, namespaces, open_namespace, plan, table};
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -151,8 +166,11 @@ impl PyPlan {
 }
 
 fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {
-    let rows = NAMESPACES.iter().zip(found);
-    rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
+    (0..).zip(found).filter_map(|(kind, id)| Some(id_row(kind, (*id)?))).collect()
+}
+
+fn id_row(kind: usize, id: NamespaceId) -> IdRow {
+    (NAMESPACES[kind].name, id.device, id.inode, id.id)
 }
 
 /// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.
@@ -171,17 +189,4 @@ fn open_namespace(bits: u32, device: u64, inode: u64, id: Option<u64>, pid: Opti
     let types = NamespaceSet::from_bits(bits).unwrap_or_default();
     let file = inspect::open(types, NamespaceId { device, inode, id }, pid).map_err(os_error)?;
     Ok(file.into_raw_fd())
-}
-
-/// Enters the namespaces of the process behind a pidfd, and with `new_pid` makes the next child the first in a pid
-/// namespace; returns whether a child is needed to be inside. For a process with one thread.
-#[pyfunction]
-fn enter(py: Python<'_>, pidfd: RawFd, new_pid: bool) -> PyResult<bool> {
-    crate::enter(pidfd, new_pid).map_err(|error| raise(py, &error))
-}
-
-/// Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent.
-#[pyfunction]
-fn settle(py: Python<'_>, plan: &PyPlan) -> PyResult<()> {
-    crate::settle(&plan.0).map_err(|error| raise(py, &error))
 }

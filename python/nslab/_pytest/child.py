@@ -230,8 +230,10 @@ class Child:
         if self._status is None:
             return "the process of the test ended, nobody knows how,"
         if os.WIFSIGNALED(self._status):
-            number = os.WTERMSIG(self._status)
-            return f"the process of the test was killed by {_signal_name(number)}"
+            by = _signal_name(os.WTERMSIG(self._status))
+            if self._request.flags & nslab.Namespace.PID and self.faults().startswith("Fatal Python error: Aborted"):
+                by = f"abort(3), which in a PID 1 ends as {by}"
+            return f"the process of the test was killed by {by}"
         if os.WEXITSTATUS(self._status) == CLOSED_THE_WIRE:
             return "the process of the test closed the descriptor over which its report goes to pytest"
         return f"the process of the test exited with status {os.WEXITSTATUS(self._status)}"

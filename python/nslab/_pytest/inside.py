@@ -114,7 +114,7 @@ class Inside:
         config.pluginmanager.register(self, "nslab-inside")
         if config.pluginmanager.hasplugin("warnings"):
             # Those that outside has caught already will be reported there.
-            self._warnings = warnings.catch_warnings(record=True).__enter__() or []
+            self._warnings = warnings.catch_warnings(record=True).__enter__()  # type: ignore[assignment]
         self._item.stash[INSIDE] = self
         self._before = leaks.inventory(self._request.flags)
         signal.setitimer(signal.ITIMER_REAL, *alarm)

@@ -16,6 +16,7 @@ from nslab import _core
 from .._namespace import names, parse_flags
 from .._process import OPTIONS
 from . import options as settings
+from .plugin import REFUSED
 
 # In a container the kill of the pytest process must reach every test: that is not for a mark to decide.
 _ALLOWED = [name for name in OPTIONS if name != "kill_child"]
@@ -88,14 +89,14 @@ def _parse(config: pytest.Config, mark: pytest.Mark) -> Request:
     flags = parse_flags(mark.args) | parse_flags(IMPLIED[name] for name in given if name in IMPLIED)
     if not flags and "join" not in given:
         raise ValueError(f"it names no namespace: give at least one of {', '.join(names(nslab.Namespace.ALL))}")
-    if _needs_user(flags):
+    if needs_user(flags):
         flags |= nslab.Namespace.USER
         options |= {} if _MAPS & set(given) else {"map_root_user": True}
     plan = nslab.plan(flags, ["true"], **options)._core
     return Request(flags, options, plan, timeout, leaks == "fail")
 
 
-def _needs_user(flags: int) -> bool:
+def needs_user(flags: int) -> bool:
     """Return whether this process can make one of them only together with a user namespace."""
     rest = flags & ~nslab.Namespace.USER
     return bool(rest) and any(found.ok and found.reason for found in nslab.probe(rest).values())
@@ -132,7 +133,7 @@ def impossible(flags: int) -> str | None:
 
 def is_permitted(item: pytest.Item) -> bool:
     """Return whether the test's namespaces can be made here."""
-    return complaint(item) is None and impossible(of(item).flags) is None
+    return REFUSED not in item.config.stash and complaint(item) is None and impossible(of(item).flags) is None
 
 
 def refuse(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -33,8 +34,9 @@ def missing(config: pytest.Config) -> str:
 def header() -> str:
     """Return the line for the report's header: which namespaces can be made here."""
     found = nslab.probe()
-    # Who may make none without it has the user namespace added.
-    return "nslab: " + " ".join(f"{name} {_verdict(result)}" for name, result in found.items())
+    inside = os.environ.get("NSLAB_PYTEST", "")
+    where = f"in {inside.removeprefix('inside:').replace(',', ' ')}, where: " if inside.startswith("inside:") else ""
+    return f"nslab: {where}" + " ".join(f"{name} {_verdict(result)}" for name, result in found.items())
 
 
 def _verdict(found: nslab.Probe) -> str:

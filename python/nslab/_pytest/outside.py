@@ -76,12 +76,21 @@ def _set_up_wider_fixtures(item: pytest.Item) -> None:
         if request is None and hasattr(item, "_initrequest"):
             item._initrequest()
             request = item._request  # type: ignore[attr-defined]
-        if not request:
-            return
+        if request:
+            _request_wider(item, request)
+
+
+def _request_wider(item: pytest.Item, request: Any) -> None:
+    __tracebackhide__ = True
+    stack = item.session._setupstate.stack
+    stack[item] = ([], None)  # pytest wants to see the test set up, which it will be in the child
+    try:
         for name in _wider(item):
             value = request.getfixturevalue(name)
             if name == "tmp_path_factory":
                 value.getbasetemp()  # made when first asked for, and numbered by what is there
+    finally:
+        del stack[item]
 
 
 def _wider(item: Any) -> Iterator[str]:
@@ -151,6 +160,9 @@ def _received(item: pytest.Item, data: Any) -> pytest.TestReport:
     if isinstance(data, tuple):
         return _failure(item, *data)
     report: pytest.TestReport = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+    if isinstance(subtest := data.get("_subtest.context"), dict):
+        # pytest makes text of the arguments on both sides, which puts strings into quotes twice.
+        object.__setattr__(report.context, "kwargs", subtest["kwargs"])  # type: ignore[attr-defined]
     return report
 
 
@@ -195,7 +207,7 @@ def _broken_off(
 def _fail_for_leaks(item: pytest.Item, reports: list[pytest.TestReport], left: list[str]) -> None:
     for report in reports:
         if report.when == "call" and report.passed and not hasattr(report, "context"):
-            failed = _failure(item, "call", "the test leaves behind:\n" + "\n".join(f"  {what}" for what in left))
+            failed = _failure(item, "call", "the test leaves behind " + ", ".join(left))
             report.outcome, report.longrepr = "failed", failed.longrepr
 
 

@@ -18,6 +18,9 @@ MARK = (
 #: Set in the child: what a marked test runs in.
 INSIDE = pytest.StashKey["Inside"]()
 
+#: Set where the whole run was to be inside: why it cannot.
+REFUSED = pytest.StashKey[str]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nslab", "Linux namespaces")
@@ -38,6 +41,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("nslab", "the namespaces of --nslab", default="")
     parser.addini("nslab_missing", "skip or fail, see --nslab-missing", default="")
     parser.addini("nslab_leaks", "fail or ignore: what a marked test leaves behind", default="fail")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, object, object]:
+    # A wrapper, to be before the one that begins to capture.
+    given = early_config.known_args_namespace
+    flags = "" if given.no_nslab else given.nslab or early_config.getini("nslab")
+    if flags:
+        from . import whole_run
+
+        whole_run.enter(early_config, flags)
+    return (yield)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -99,7 +114,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if REFUSED in item.config.stash:
+        pytest.skip(item.config.stash[REFUSED])
     if item.get_closest_marker("namespaces") is not None and INSIDE not in item.stash:
         from . import mark
 
         mark.refuse(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    if item.get_closest_marker("namespaces") is not None and INSIDE not in item.stash:
+        pytest.fail("another plugin runs the tests, so this one would run outside of its namespaces", pytrace=False)

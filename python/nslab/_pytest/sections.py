@@ -7,12 +7,14 @@ from pathlib import Path
 
 import nslab
 
+from .._namespace import names
+
 
 def of(pid: int, flags: int) -> list[tuple[str, str]]:
     """Return the sections for a report about this process."""
     found = []
     with contextlib.suppress(OSError):
-        found.append(("namespaces", _namespaces(pid)))
+        found.append(("namespaces", _namespaces(pid, flags)))
     if flags & nslab.Namespace.NET:
         with contextlib.suppress(OSError):
             found.append(("links", _links(pid)))
@@ -22,8 +24,10 @@ def of(pid: int, flags: int) -> list[tuple[str, str]]:
     return found
 
 
-def _namespaces(pid: int) -> str:
-    return "\n".join(f"{name:<8}{found}" for name, found in nslab.namespaces(pid).items())
+def _namespaces(pid: int, flags: int) -> str:
+    new = set(names(flags))
+    rows = nslab.namespaces(pid).items()
+    return "\n".join(f"{name:<8}{found}{'  new' if name in new else ''}" for name, found in rows)
 
 
 def _links(pid: int) -> str:
