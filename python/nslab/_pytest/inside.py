@@ -53,6 +53,7 @@ class Inside:
 
     def enter(self, holder: nslab.Process, parent: int, alarm: tuple[float, float]) -> None:
         """Enter the holder's namespaces, and be ready for the test; never raises, and returns only inside."""
+        self._holder = holder  # not to be collected: it would complain that it still runs
         try:
             self._enter(holder, parent)
             self._get_ready(alarm)
@@ -126,7 +127,7 @@ class Inside:
         """Send it, with what helps to understand a failure."""
         if report.failed:
             self._failed = True
-            report.sections += sections.of(os.getpid(), self._request.flags)
+            report.sections += sections.of(None, self._request.flags)
         report.sections[:] = _merged(report.sections)
         config = self._item.config
         data = config.hook.pytest_report_to_serializable(config=config, report=report)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from nslab import Namespace
+from nslab import Namespace, mounts
 
 from .._namespace import names
 
@@ -28,7 +28,7 @@ def inventory(flags: int) -> Inventory:
             found |= {("link", index): f"link {name}" for index, name in socket.if_nameindex()}
     if flags & Namespace.MNT:
         with contextlib.suppress(OSError):
-            found |= {("mount", number): f"mount {text}" for number, text in _mounts()}
+            found |= {("mount", mount.id): f"mount {mount.target} ({mount.fstype})" for mount in mounts()}
     return found
 
 
@@ -43,13 +43,6 @@ def _descriptors() -> Iterator[tuple[int, str]]:
     for entry in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
             yield int(entry), os.readlink(f"/proc/self/fd/{entry}")
-
-
-def _mounts() -> Iterator[tuple[str, str]]:
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        kind = fields[fields.index("-") + 1]
-        yield fields[0], f"{fields[4]} ({kind})"
 
 
 def _children() -> Iterator[tuple[int, str]]:

@@ -35,7 +35,10 @@ def header() -> str:
     """Return the line for the report's header: which namespaces can be made here."""
     found = nslab.probe()
     inside = os.environ.get("NSLAB_PYTEST", "")
-    where = f"in {inside.removeprefix('inside:').replace(',', ' ')}, where: " if inside.startswith("inside:") else ""
+    where = ""
+    if inside.startswith("inside:"):
+        kinds = [entry.partition(":")[0] for entry in inside.removeprefix("inside:").split(",")]
+        where = f"inside new {' '.join(kinds)}; "
     return f"nslab: {where}" + " ".join(f"{name} {_verdict(result)}" for name, result in found.items())
 
 

@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 
 import nslab
 
 from .._namespace import names
 
+Section = tuple[str, str]
 
-def of(pid: int, flags: int) -> list[tuple[str, str]]:
-    """Return the sections for a report about this process."""
-    found = []
+
+def of(pid: int | None, flags: int) -> list[Section]:
+    """Return the sections for a report about a process, or about this one, with these new namespaces."""
+    found: list[Section] = []
+    # The test may have unmounted /proc, or closed everything: then there is less to show.
     with contextlib.suppress(OSError):
         found.append(("namespaces", _namespaces(pid, flags)))
     if flags & nslab.Namespace.NET:
         with contextlib.suppress(OSError):
-            found.append(("links", _links(pid)))
+            found.append(("links", _links(nslab.network(pid))))
     if flags & nslab.Namespace.MNT:
         with contextlib.suppress(OSError):
-            found.append(("mounts", _mounts(pid)))
+            found.append(("mounts", "\n".join(f"{mount.target:<32} {mount.fstype}" for mount in nslab.mounts(pid))))
     return found
 
 
-def _namespaces(pid: int, flags: int) -> str:
+def _namespaces(pid: int | None, flags: int) -> str:
     new = set(names(flags))
     rows = nslab.namespaces(pid).items()
     return "\n".join(f"{name:<8}{found}{'  new' if name in new else ''}" for name, found in rows)
 
 
-def _links(pid: int) -> str:
-    lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]
-    return "\n".join(line.partition(":")[0].strip() for line in lines)
-
-
-def _mounts(pid: int) -> str:
+def _links(network: nslab.Network) -> str:
     rows = []
-    for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines():
-        fields = line.split()
-        kind = fields[fields.index("-") + 1]
-        rows.append(f"{fields[4]:<32} {kind}")
+    for link in network.links:
+        addresses = " ".join(f"{address.local}/{address.prefixlen}" for address in link.addresses)
+        rows.append(f"{link.name:<16}{'UP' if link.up else 'DOWN':<6}{addresses}".rstrip())
     return "\n".join(rows)
-
-
