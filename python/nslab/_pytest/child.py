@@ -95,8 +95,8 @@ class Child:
         self, pid: int, request: Request, holder: nslab.Process, read: int, faults: int, alarm: tuple[float, float]
     ) -> None:
         self.holder = holder
-        #: The reports as the hooks of pytest made them for the wire; a tuple for one that could not cross.
-        self.reports: list[Any] = []
+        #: ``("report", …)`` as the hooks of pytest made it for the wire, or ``("lost", (when, why))``.
+        self.reports: list[tuple[str, Any]] = []
         self.warnings: list[warnings.WarningMessage] = []
         self.failed_subtests: dict[Any, int] = {}
         #: What the test has left behind, by name.
@@ -169,8 +169,8 @@ class Child:
                 poll.unregister(self._read)  # it has closed its end, and may go on for long
 
     def _take(self, kind: str, content: Any) -> None:
-        if kind == "report":
-            self.reports.append(content)
+        if kind in ("report", "lost"):
+            self.reports.append((kind, content))
         elif kind == "warning":
             self.warnings.append(content)
         elif kind == "pid":

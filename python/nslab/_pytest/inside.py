@@ -131,11 +131,14 @@ class Inside:
         report.sections[:] = _merged(report.sections)
         config = self._item.config
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        # The hook makes plain text of what only pytest itself shows in another way.
+        flattened = isinstance(data, dict) and isinstance(data.get("longrepr"), str) and _crosses(report.longrepr)
         try:
             pickle.dumps(data)
         except Exception as error:
-            data = (report.when, f"the report of the test cannot cross to pytest: {_unpicklable(data)}: {error}")
-        self._send("report", data)
+            self._send("lost", (report.when, f"its report cannot cross to pytest: {_unpicklable(data)}: {error}"))
+        else:
+            self._send("report", (data, report.longrepr if flattened else None))
 
     def pytest_enter_pdb(self) -> None:
         """Stop the clock of the timeout."""

@@ -147,7 +147,7 @@ def _wait(item: pytest.Item, test: child.Child) -> list[pytest.TestReport]:
         except pytest.fail.Exception as alarm:
             # Whoever has set an alarm for the test: the child has it too, but did not react.
             failure = str(alarm)
-        reports = [_received(item, data) for data in test.reports]
+        reports = [_received(item, kind, content) for kind, content in test.reports]
         _take_over(item, test)
         if test.raised is None and not test.ended:
             reports.append(_broken_off(item, test, reports, failure or test.why()))
@@ -156,10 +156,14 @@ def _wait(item: pytest.Item, test: child.Child) -> list[pytest.TestReport]:
     return reports
 
 
-def _received(item: pytest.Item, data: Any) -> pytest.TestReport:
-    if isinstance(data, tuple):
-        return _failure(item, *data)
-    report: pytest.TestReport = item.config.hook.pytest_report_from_serializable(config=item.config, data=data)
+def _received(item: pytest.Item, kind: str, content: Any) -> pytest.TestReport:
+    if kind == "lost":
+        return _failure(item, *content)
+    data, longrepr = content
+    config = item.config
+    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=dict(data))
+    if longrepr is not None:
+        report.longrepr = longrepr
     if isinstance(subtest := data.get("_subtest.context"), dict):
         # pytest makes text of the arguments on both sides, which puts strings into quotes twice.
         object.__setattr__(report.context, "kwargs", subtest["kwargs"])  # type: ignore[attr-defined]
