@@ -41,7 +41,7 @@ INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = plain:
 
 def command(*args: str) -> list[str]:
     python = os.environ.get("NSLAB_TEST_PYTEST", sys.executable)
-    return [python, "-m", "pytest", "-p", "no:cacheprovider", *args]
+    return [python, "-m", "pytest", *args]
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -47,6 +47,7 @@ class Inside:
         self._pipe = os.fstat(fd)
         self._faults = faults
         self._failed = False
+        self._exit = os._exit  # as pytest has it, which may be that of coverage; a test may put in its own
         self._warnings: list[warnings.WarningMessage] = []
 
     # ---------------------------------------------------------------------------------------------------- the way in
@@ -60,14 +61,14 @@ class Inside:
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self._send("refused", "".join(traceback.format_exception_only(error)).strip())
-            os._exit(1)
+            self._exit(1)
 
     def _enter(self, holder: nslab.Process, parent: int) -> None:
         directory = _directory()
         os.close(holder.stdin.fileno())
         needs_child = _core.enter(holder.pidfd, bool(self._request.flags & nslab.Namespace.PID))
         if os.getppid() != parent:
-            os._exit(1)  # it ended before this process had asked to end with it
+            self._exit(1)  # it ended before this process had asked to end with it
         if needs_child:
             self._be_born_inside()
         else:
@@ -88,7 +89,7 @@ class Inside:
         finally:
             # What comes after is said on the same pipe; and nothing came if the other one is dead.
             if not os.read(gate, 1):
-                os._exit(1)
+                self._exit(1)
             os.close(gate)
 
     def _wait_for(self, pid: int, opens: int) -> None:
@@ -97,7 +98,7 @@ class Inside:
         os.write(opens, b"1")
         _, status = os.waitpid(pid, 0)
         self._send("status", status)
-        os._exit(0)
+        self._exit(0)
 
     def _get_ready(self, alarm: tuple[float, float]) -> None:
         self._pid = os.getpid()
@@ -166,7 +167,7 @@ class Inside:
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.EPIPE):
                 raise
-        os._exit(CLOSED_THE_WIRE)
+        self._exit(CLOSED_THE_WIRE)
 
     # ---------------------------------------------------------------------------------------------------- the way out
 
@@ -182,7 +183,7 @@ class Inside:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(Exception):
                     stream.flush()
-            os._exit(status)
+            self._exit(status)
 
     def _tear_down(self) -> None:
         """End wider fixtures that were made here, because the test asked for them by name while it ran."""

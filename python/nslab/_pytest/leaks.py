@@ -65,8 +65,11 @@ def _state_and_name(pid: str) -> tuple[str, str]:
 
 
 def kill_children() -> None:
-    """End the children of this process, and theirs, which become children of it then."""
-    while True:
+    """End the children of this process, and theirs, which become children of it then.
+
+    Where /proc shows another pid namespace, its numbers are not those of kill(2); and the kernel ends all with PID 1.
+    """
+    while _own_proc():
         with contextlib.suppress(OSError):
             for pid, _ in _children():
                 with contextlib.suppress(ProcessLookupError):
@@ -75,6 +78,13 @@ def kill_children() -> None:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
+
+
+def _own_proc() -> bool:
+    try:
+        return os.readlink("/proc/self") == str(os.getpid()) != "1"
+    except OSError:
+        return False
 
 
 def kill_all_in(pid: int, flags: int) -> list[str]:

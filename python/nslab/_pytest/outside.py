@@ -196,14 +196,15 @@ def _broken_off(
         out, err = capture.read_global_capture()
         item.add_report_section(when, "stdout", out)
         item.add_report_section(when, "stderr", err)
-    report = _failure(item, when, f"{why} during its {when}")
+    text = f"{why} during its {when}"
+    if faults := test.faults():
+        text += f"\n\n{faults}"
+    if killed := test.clean_up():
+        text += f"\n\nIt has left behind, and these were killed: {', '.join(killed)}"
+    report = _failure(item, when, text)
     xfail = evaluate_xfail_marks(item)
     if xfail and when == "call" and xfail.raises is None and not item.config.option.runxfail:
         report.outcome, report.wasxfail = "skipped", xfail.reason  # type: ignore[attr-defined]
-    if faults := test.faults():
-        report.sections.append(("faulthandler", faults))
-    if killed := test.clean_up():
-        report.sections.append(("processes that were left, killed", "\n".join(killed)))
     report.sections += sections.of(test.holder.pid, mark.of(item).flags)
     return report
 
