@@ -5,7 +5,7 @@
 //! for it: the first process of a pid namespace has to be born there, and mounts the proc(5) that shows it.
 
 use std::fs;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 use nix::errno::Errno;
 
@@ -16,28 +16,68 @@ use crate::namespace::NamespaceSet;
 use crate::plan::Plan;
 use crate::sys;
 
-/// Enters the namespaces in which the process behind a pidfd differs from this one; with `new_pid`, lets the next child
-/// be the first in a pid namespace. Returns whether a child is needed to be inside. From then on this process ends with
-/// its parent.
+/// What is to become of the pid namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Pid {
+    /// The one of the process that is joined.
+    Join,
+    /// A new one, in which the next child will be the first.
+    New,
+    /// This process is where it should be.
+    Keep,
+}
+
+/// Enters the namespaces in which the process behind a pidfd differs from this one. Returns whether a child is needed to
+/// be inside. From then on this process ends with its parent.
 ///
 /// # Errors
 ///
 /// The refused step; [`Error::Invalid`] in a process with several threads, which the kernel would refuse only for some
 /// of the types, after it has entered others.
-pub fn enter(pidfd: RawFd, new_pid: bool) -> Result<bool, Error> {
+pub fn enter(pidfd: RawFd, pid: Pid) -> Result<bool, Error> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(Error::Invalid(format!("this process has {threads} threads: a process enters as a whole")));
     }
     let _keep = KeepDumpable::new();
-    let types = inspect::types_of_fd(pidfd).unwrap_or(NamespaceSet::EMPTY);
+    let mut types = inspect::types_of_fd(pidfd).unwrap_or(NamespaceSet::EMPTY);
+    if pid != Pid::Join {
+        types = types.without(NamespaceSet::PID);
+    }
     setns(pidfd, types)?;
-    if new_pid {
+    if pid == Pid::New {
         let pid = NamespaceSet::PID;
         sys::unshare(pid.bits()).map_err(|errno| Error::Step { step: "unshare", detail: pid.to_string(), errno })?;
     }
     die_with_parent()?;
-    Ok(new_pid || types.contains(NamespaceSet::PID))
+    Ok(pid == Pid::New || types.contains(NamespaceSet::PID))
+}
+
+/// Lets the next child of the calling thread be the first process of a new pid namespace: a fork of a large process costs
+/// so much that one should do where it can. `false` where the kernel wants privileges for it that this process lacks.
+///
+/// # Errors
+///
+/// The refused step.
+pub fn unshare_pid() -> Result<bool, Error> {
+    let pid = NamespaceSet::PID;
+    match sys::unshare(pid.bits()) {
+        Ok(()) => Ok(true),
+        Err(Errno::EPERM) => Ok(false),
+        Err(errno) => Err(Error::Step { step: "unshare", detail: pid.to_string(), errno }),
+    }
+}
+
+/// Lets the next child of the calling thread be born in the thread's own pid namespace again.
+///
+/// # Errors
+///
+/// The refused step.
+pub fn rejoin_pid() -> Result<(), Error> {
+    let pid = NamespaceSet::PID;
+    let refused = |step, errno| Error::Step { step, detail: pid.to_string(), errno };
+    let own = inspect::open_path(c"/proc/thread-self/ns/pid").map_err(|errno| refused("open_ns", errno))?;
+    sys::setns(own.as_raw_fd(), pid.bits()).map_err(|errno| refused("setns", errno))
 }
 
 /// Twice around the user namespace, as for a child: what this process may not enter now, it may after it has entered

@@ -65,7 +65,7 @@ mod twin;
 mod visit;
 
 pub use caller::Caller;
-pub use enter::{enter, settle};
+pub use enter::{Pid, enter, rejoin_pid, settle, unshare_pid};
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
 pub use inspect::NamespaceId;

@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use super::child::Child;
     #[pymodule_export]
-    use super::enter::{enter, settle};
+    use super::enter::{enter, rejoin_pid, settle, unshare_pid};
     #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]

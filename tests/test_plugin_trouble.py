@@ -268,7 +268,7 @@ def test_after(): ...
 def test_what_cannot_cross(tmp_path: Path) -> None:
     run = inner_pytest.run(tmp_path, UNPICKLABLE)
     assert run.outcomes() == dict(
-        test_property="failure", test_exception="failure", test_warning="passed", test_after="passed"
+        test_property="error", test_exception="failure", test_warning="passed", test_after="passed"
     )
     assert "its report cannot cross to pytest: user_properties: cannot pickle '_thread.lock' object" in run.output
     assert "Local: <unlocked _thread.lock" in run.output

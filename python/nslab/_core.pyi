@@ -22,9 +22,11 @@ __all__ = [
     "open_namespace",
     "plan",
     "processes",
+    "rejoin_pid",
     "relations",
     "settle",
     "table",
+    "unshare_pid",
 ]
 
 @final
@@ -167,9 +169,16 @@ def cgroup(target: Target) -> tuple[list[tuple[int, list[str], str, str | None]]
 def hostname(namespace: int) -> tuple[str, str]:
     """The host name and the NIS domain name of an open UTS namespace."""
 
-def enter(pidfd: int, new_pid: bool) -> bool:
-    """Enters the namespaces of the process behind a pidfd, and with `new_pid` makes the next child the first in a pid
-    namespace; returns whether a child is needed to be inside. For a process with one thread."""
+def enter(pidfd: int, new_pid: bool | None) -> bool:
+    """Enters the namespaces of the process behind a pidfd; returns whether a child is needed to be inside. For a process
+    with one thread. `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process
+    in the one it is in."""
 
 def settle(plan: Plan) -> None:
     """Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent."""
+
+def unshare_pid() -> bool:
+    """Lets the next child of this thread be the first process of a new pid namespace; False without the privilege."""
+
+def rejoin_pid() -> None:
+    """Lets the next child of this thread be born in the thread's own pid namespace again."""

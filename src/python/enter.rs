@@ -5,16 +5,36 @@ use std::os::fd::RawFd;
 use pyo3::prelude::*;
 
 use super::{PyPlan, raise};
+use crate::Pid;
 
-/// Enters the namespaces of the process behind a pidfd, and with `new_pid` makes the next child the first in a pid
-/// namespace; returns whether a child is needed to be inside. For a process with one thread.
+/// Enters the namespaces of the process behind a pidfd; returns whether a child is needed to be inside. For a process
+/// with one thread. `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process
+/// in the one it is in.
 #[pyfunction]
-pub fn enter(py: Python<'_>, pidfd: RawFd, new_pid: bool) -> PyResult<bool> {
-    crate::enter(pidfd, new_pid).map_err(|error| raise(py, &error))
+#[pyo3(signature = (pidfd, new_pid))]
+pub fn enter(py: Python<'_>, pidfd: RawFd, new_pid: Option<bool>) -> PyResult<bool> {
+    let pid = match new_pid {
+        None => Pid::Keep,
+        Some(true) => Pid::New,
+        Some(false) => Pid::Join,
+    };
+    crate::enter(pidfd, pid).map_err(|error| raise(py, &error))
 }
 
 /// Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent.
 #[pyfunction]
 pub fn settle(py: Python<'_>, plan: &PyPlan) -> PyResult<()> {
     crate::settle(&plan.0).map_err(|error| raise(py, &error))
+}
+
+/// Lets the next child of this thread be the first process of a new pid namespace; False without the privilege.
+#[pyfunction]
+pub fn unshare_pid(py: Python<'_>) -> PyResult<bool> {
+    crate::unshare_pid().map_err(|error| raise(py, &error))
+}
+
+/// Lets the next child of this thread be born in the thread's own pid namespace again.
+#[pyfunction]
+pub fn rejoin_pid(py: Python<'_>) -> PyResult<()> {
+    crate::rejoin_pid().map_err(|error| raise(py, &error))
 }

@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 
 import nslab
+from nslab import _core
 
 from . import leaks, wire
 from .inside import CLOSED_THE_WIRE, Inside
 from .mark import Request
+from .plugin import ENDING
 
 #: What an alarm here waits longer than the same alarm in the child, in seconds.
 _ALARM_GRACE = 5.0
 #: What an interrupted or aborted child gets to end by itself, in seconds.
 _GRACE = 1.0
+#: What a child that has told all may still do, such as to write down its coverage.
+_EXIT_GRACE = 60.0
 
 
 def start(item: pytest.Item, request: Request) -> Child | None:
@@ -30,24 +34,27 @@ def start(item: pytest.Item, request: Request) -> Child | None:
 
     Raises `nslab.SpawnError` for what the kernel refuses.
     """
+    for earlier in list(ENDING):
+        earlier.finish(wait=False)
     holder = _hold(request)
     read, write = os.pipe()
     faults = os.memfd_create("nslab")
+    parent = os.pidfd_open(os.getpid())
     # Timers do not survive a fork, and whoever has set an alarm around the test has meant the test.
     alarm = signal.setitimer(signal.ITIMER_REAL, 0)
-    parent = os.getpid()
     try:
-        pid = _fork(item)
+        pid, is_first = _fork(item, request)
     except OSError:
-        for fd in (read, write, faults):
+        for fd in (read, write, faults, parent):
             os.close(fd)
         _release(holder)
         raise
     if pid == 0:
         os.close(read)
-        Inside(item, request, write, faults).enter(holder, parent, alarm)
+        Inside(item, request, write, faults).enter(holder, parent, is_first, alarm)
         return None
     os.close(write)
+    os.close(parent)
     return Child(pid, request, holder, read, faults, alarm)
 
 
@@ -76,16 +83,25 @@ def _release(holder: nslab.Process) -> None:
     holder.stdin.close()
 
 
-def _fork(item: pytest.Item) -> int:
+def _fork(item: pytest.Item, request: Request) -> tuple[int, bool]:
+    """Fork, where that is possible into the new pid namespace; return the pid, and whether it was."""
     # What is in a buffer would be written twice.
     item.config.get_terminal_writer().flush()
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         if stream is not None and not stream.closed:
             stream.flush()
-    with warnings.catch_warnings():
-        # A worker of xdist has threads; the child goes on without them, and needs none of their locks.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+    # A pid namespace that is to belong to the new user namespace can be made only from there.
+    own = request.flags & nslab.Namespace.PID and not request.flags & nslab.Namespace.USER
+    is_first = bool(own) and "join" not in request.options and _core.unshare_pid()
+    try:
+        with warnings.catch_warnings():
+            # A worker of xdist has threads; the child goes on without them, and needs none of their locks.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+    finally:
+        if is_first and os.getpid() != 1:
+            _core.rejoin_pid()
+    return pid, is_first
 
 
 class Child:
@@ -112,8 +128,6 @@ class Child:
         self._faults = faults
         self._alarm = alarm
         self._pidfd = os.pidfd_open(pid)
-        # In a new pid namespace the test is a child of the child.
-        self._test = os.dup(self._pidfd)
         self._status: int | None = None
         self._expired = False
         self._refused: str | None = None
@@ -126,11 +140,26 @@ class Child:
     def __exit__(self, *_: object) -> None:
         # Only the parent comes here: the child never returns from its protocol.
         try:
-            self._end()
+            if self.ended:
+                # All that is left to do for it is to end; it takes some time to give up the memory of pytest.
+                ENDING.append(self)
+            else:
+                self._end()
         finally:
-            for fd in (self._read, self._faults, self._pidfd, self._test):
-                os.close(fd)
+            os.close(self._read)
+            os.close(self._faults)
             _release(self.holder)
+
+    def finish(self, wait: bool) -> None:
+        """Take note of the end of a child that has told all; ``wait`` for it, if need be."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(_EXIT_GRACE * 1000 if wait else 0):
+            if not wait:
+                return
+            self._signal(signal.SIGKILL)
+        ENDING.remove(self)
+        self._reap()
 
     def wait(self) -> None:
         """Listen until it has ended, or its time is over."""
@@ -142,7 +171,8 @@ class Child:
             if self._alarm[0]:
                 left = self._alarm[0] - (time.monotonic() - self._began)
                 signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), self._alarm[1])
-        self._reap()
+        if not self.ended:
+            self._reap()
 
     def _listen(self, timeout: float | None) -> None:
         poll = select.poll()
@@ -156,7 +186,7 @@ class Child:
                 self._take(kind, content)
                 if kind == "debugging" and not content and deadline is not None:
                     deadline = time.monotonic() + (timeout or 0)
-            if self._pidfd in events:
+            if self._pidfd in events or self.ended:
                 return
             if not events and not self._in_debugger and not self._expired:
                 self._expired = True
@@ -173,9 +203,6 @@ class Child:
             self.reports.append((kind, content))
         elif kind == "warning":
             self.warnings.append(content)
-        elif kind == "pid":
-            os.close(self._test)
-            self._test = os.pidfd_open(content)
         elif kind == "status":
             self._status = content
         elif kind == "debugging":
@@ -200,8 +227,6 @@ class Child:
         if isinstance(sys.exc_info()[1], KeyboardInterrupt):
             poll.poll(_GRACE * 1000)
         self._signal(signal.SIGKILL)
-        poll.poll(_GRACE * 1000)
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._reap()
 
     def _reap(self) -> None:
@@ -212,10 +237,11 @@ class Child:
                 status = None  # SIGCHLD is ignored, or somebody else has waited for it
             self._status = status if self._status is None else self._status
             self._pid = 0
+            os.close(self._pidfd)
 
     def _signal(self, number: int) -> None:
         try:
-            signal.pidfd_send_signal(self._test, number)
+            signal.pidfd_send_signal(self._pidfd, number)
         except ProcessLookupError:
             return
 

@@ -8,6 +8,7 @@ import faulthandler
 import gc
 import os
 import pickle
+import select
 import signal
 import sys
 import traceback
@@ -23,7 +24,7 @@ from nslab import _core
 
 from . import leaks, sections, wire
 from .mark import Request
-from .plugin import INSIDE
+from .plugin import INSIDE, Fork
 
 #: The exit status of a child that cannot report any more.
 CLOSED_THE_WIRE = 70
@@ -38,7 +39,7 @@ _OTHERS_HOOKS = [
 
 
 class Inside:
-    """What runs in the child; as a plugin there, it takes the reports."""
+    """What runs in the child, and takes the reports there."""
 
     def __init__(self, item: pytest.Item, request: Request, fd: int, faults: int) -> None:
         self._item = item
@@ -52,53 +53,55 @@ class Inside:
 
     # ---------------------------------------------------------------------------------------------------- the way in
 
-    def enter(self, holder: nslab.Process, parent: int, alarm: tuple[float, float]) -> None:
-        """Enter the holder's namespaces, and be ready for the test; never raises, and returns only inside."""
+    def enter(self, holder: nslab.Process, parent: int, is_first: bool, alarm: tuple[float, float]) -> None:
+        """Enter the holder's namespaces, and be ready for the test; never raises, and returns only inside.
+
+        ``parent`` is a pidfd of pytest, ``is_first`` whether this process is PID 1 already.
+        """
         self._holder = holder  # not to be collected: it would complain that it still runs
         try:
-            self._enter(holder, parent)
+            self._enter(parent, is_first)
             self._get_ready(alarm)
         except BaseException as error:
             with contextlib.suppress(OSError):
                 self._send("refused", "".join(traceback.format_exception_only(error)).strip())
             self._exit(1)
 
-    def _enter(self, holder: nslab.Process, parent: int) -> None:
+    def _enter(self, parent: int, is_first: bool) -> None:
         directory = _directory()
-        os.close(holder.stdin.fileno())
-        needs_child = _core.enter(holder.pidfd, bool(self._request.flags & nslab.Namespace.PID))
-        if os.getppid() != parent:
-            self._exit(1)  # it ended before this process had asked to end with it
-        if needs_child:
+        os.close(self._holder.stdin.fileno())
+        new_pid = bool(self._request.flags & nslab.Namespace.PID)
+        if _core.enter(self._holder.pidfd, None if is_first else new_pid):
+            self._end_with(parent)
             self._be_born_inside()
         else:
             _core.settle(self._request.plan)
+            self._end_with(parent)
         if directory is not None and _directory() != directory:
             os.chdir(directory)  # who enters a mount namespace begins at its root
 
+    def _end_with(self, parent: int) -> None:
+        """Make sure that the parent has not ended before this process had asked to end with it."""
+        poll = select.poll()
+        poll.register(parent, select.POLLIN)
+        if poll.poll(0):
+            self._exit(1)
+        os.close(parent)
+
     def _be_born_inside(self) -> None:
         """Go on in a child, as nobody changes his own pid namespace; this process only waits for it."""
-        gate, opens = os.pipe()
+        parent = os.pidfd_open(os.getpid())
+        abort = signal.signal(signal.SIGABRT, lambda *_: os.kill(pid, signal.SIGABRT))
         pid = os.fork()
         if pid:
-            os.close(gate)
-            self._wait_for(pid, opens)
-        os.close(opens)
-        try:
-            _core.settle(self._request.plan)
-        finally:
-            # What comes after is said on the same pipe; and nothing came if the other one is dead.
-            if not os.read(gate, 1):
-                self._exit(1)
-            os.close(gate)
-
-    def _wait_for(self, pid: int, opens: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._send("pid", pid)
-        os.write(opens, b"1")
-        _, status = os.waitpid(pid, 0)
-        self._send("status", status)
-        self._exit(0)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.close(parent)
+            _, status = os.waitpid(pid, 0)
+            self._send("status", status)
+            self._exit(0)
+        signal.signal(signal.SIGABRT, abort)
+        _core.settle(self._request.plan)
+        self._end_with(parent)
 
     def _get_ready(self, alarm: tuple[float, float]) -> None:
         self._pid = os.getpid()
@@ -108,23 +111,23 @@ class Inside:
         for name in _OTHERS_HOOKS:
             for implementation in getattr(config.hook, name).get_hookimpls():
                 # The session counts the failures, for -x in the middle of subtests.
-                if implementation.plugin_name != "session":
+                if implementation.plugin_name not in ("session", "nslab-fork"):
                     implementation.function = _nothing_around if _wraps(implementation) else _nothing
         stack = self._item.session._setupstate.stack
         for node, (_, error) in list(stack.items()):
             stack[node] = ([], error)  # What was made outside is torn down outside.
-        config.pluginmanager.register(self, "nslab-inside")
         if config.pluginmanager.hasplugin("warnings"):
             # Those that outside has caught already will be reported there.
             self._warnings = warnings.catch_warnings(record=True).__enter__()  # type: ignore[assignment]
+        fork: Fork = config.pluginmanager.getplugin("nslab-fork")
+        fork.inside = self
         self._item.stash[INSIDE] = self
         self._before = leaks.inventory(self._request.flags)
         signal.setitimer(signal.ITIMER_REAL, *alarm)
 
     # ------------------------------------------------------------------------------------------ while pytest runs it
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    def report(self, report: pytest.TestReport) -> None:
         """Send it, with what helps to understand a failure."""
         if report.failed:
             self._failed = True
@@ -141,22 +144,9 @@ class Inside:
         else:
             self._send("report", (data, report.longrepr if flattened else None))
 
-    def pytest_enter_pdb(self) -> None:
-        """Stop the clock of the timeout."""
-        self._send("debugging", True)
-
-    def pytest_leave_pdb(self) -> None:
-        """Start it anew."""
-        self._send("debugging", False)
-
-    def pytest_exception_interact(self, node: pytest.Item) -> None:
-        """Open a shell, if that was asked for."""
-        if node.config.getoption("nslab_shell_on_fail"):
-            from . import shell
-
-            self._send("debugging", True)
-            shell.open_here(node)
-            self._send("debugging", False)
+    def debugging(self, active: bool) -> None:
+        """Stop the clock of the timeout, or start it anew."""
+        self._send("debugging", active)
 
     def _send(self, kind: str, content: Any) -> None:
         try:
@@ -191,7 +181,7 @@ class Inside:
         call = CallInfo.from_call(lambda: state.teardown_exact(None), "teardown")
         if call.excinfo is not None:
             report = self._item.ihook.pytest_runtest_makereport(item=self._item, call=call)
-            self.pytest_runtest_logreport(report)
+            self.report(report)
 
     def _tell_the_rest(self, error: BaseException | None) -> None:
         for warning in self._warnings:

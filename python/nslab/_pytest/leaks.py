@@ -10,11 +10,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from nslab import Namespace, mounts
+from nslab import Namespace
 
 from .._namespace import names
 
-#: What is there, by what tells it from others.
+#: What is there, by its kind and what tells it from others of the kind.
 Inventory = dict[tuple[str, object], str]
 
 
@@ -22,21 +22,35 @@ def inventory(flags: int) -> Inventory:
     """Return what this process and its new namespaces have now, each with its name."""
     found: Inventory = {}
     with contextlib.suppress(OSError):
-        found |= {("descriptor", fd): f"descriptor {fd} -> {target}" for fd, target in _descriptors()}
+        found |= {("descriptor", fd): target for fd, target in _descriptors()}
     if flags & Namespace.NET:
         with contextlib.suppress(OSError):
-            found |= {("link", index): f"link {name}" for index, name in socket.if_nameindex()}
+            found |= {("link", index): name for index, name in socket.if_nameindex()}
     if flags & Namespace.MNT:
         with contextlib.suppress(OSError):
-            found |= {("mount", mount.id): f"mount {mount.target} ({mount.fstype})" for mount in mounts()}
+            found |= {("mount", line.split()[0]): line for line in _mountinfo()}
     return found
 
 
 def since(before: Inventory, flags: int) -> list[str]:
     """Return the names of what is new, processes first."""
-    gc.collect()  # what only waits to be collected is not left behind
+    if any(key[0] == "descriptor" for key in inventory(flags).keys() - before.keys()):
+        gc.collect()  # what only waits to be collected is not left behind
     processes = [f"process {name} (pid {pid})" for pid, name in _children()]
-    return processes + [name for key, name in inventory(flags).items() if key not in before]
+    return processes + [_name(*key, what) for key, what in inventory(flags).items() if key not in before]
+
+
+def _name(kind: str, number: object, what: str) -> str:
+    if kind == "descriptor":
+        return f"descriptor {number} -> {what}"
+    if kind == "mount":
+        fields = what.split()
+        return f"mount {fields[4]} ({fields[fields.index('-') + 1]})"
+    return f"{kind} {what}"
+
+
+def _mountinfo() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text().splitlines()
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:

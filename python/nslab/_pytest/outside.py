@@ -17,6 +17,7 @@ from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 import nslab
 
 from . import child, mark, sections
+from .plugin import finish_ended
 
 
 def protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -110,6 +111,7 @@ def _tear_down_wider_fixtures(item: pytest.Item, nextitem: pytest.Item | None) -
     needed = nextitem.listchain() if nextitem else []
     if list(state.stack) == needed[: len(state.stack)]:
         return None
+    finish_ended()
 
     def tear_down() -> None:
         __tracebackhide__ = True

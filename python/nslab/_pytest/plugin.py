@@ -8,6 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from .child import Child
     from .inside import Inside
 
 MARK = (
@@ -18,6 +19,8 @@ MARK = (
 #: Set in the child: what a marked test runs in.
 INSIDE = pytest.StashKey["Inside"]()
 
+#: Children that have told all, and now give up their memory.
+ENDING: list[Child] = []
 #: Set where the whole run was to be inside: why it cannot.
 REFUSED = pytest.StashKey[str]()
 
@@ -86,16 +89,55 @@ def pytest_make_collect_report(
 
 
 class Fork:
-    """Decides where a test runs."""
+    """Decides where a test runs; in the child, hands over what happens there."""
+
+    #: In the child of a marked test, what it runs in.
+    inside: Inside | None = None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run a marked test in a child, and replay there what came of it here; in the child, let pytest go on."""
         if item.get_closest_marker("namespaces") is None:
+            finish_ended()
             return None
         from . import outside
 
         return outside.protocol(item, nextitem)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Send it to pytest."""
+        if self.inside is not None:
+            self.inside.report(report)
+
+    def pytest_enter_pdb(self) -> None:
+        """Stop the clock of the timeout."""
+        if self.inside is not None:
+            self.inside.debugging(True)
+
+    def pytest_leave_pdb(self) -> None:
+        """Start it anew."""
+        if self.inside is not None:
+            self.inside.debugging(False)
+
+    def pytest_exception_interact(self, node: pytest.Item | pytest.Collector) -> None:
+        """Open a shell, if that was asked for."""
+        if self.inside is not None and node.config.getoption("nslab_shell_on_fail"):
+            from . import shell
+
+            self.inside.debugging(True)
+            shell.open_here(node)
+            self.inside.debugging(False)
+
+    def pytest_sessionfinish(self) -> None:
+        """Leave nobody behind."""
+        finish_ended()
+
+
+def finish_ended() -> None:
+    """Wait for children that have told all, but may not have ended yet."""
+    for child in list(ENDING):
+        child.finish(wait=True)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
