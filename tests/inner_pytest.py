@@ -39,9 +39,8 @@ class Run(NamedTuple):
 INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = plain: no mark of ours\n"
 
 
-def command(*args: str) -> list[str]:
-    python = os.environ.get("NSLAB_TEST_PYTEST", sys.executable)
-    return [python, "-m", "pytest", *args]
+def command(*args: str, program: tuple[str, ...] = ("-m", "pytest")) -> list[str]:
+    return [sys.executable, *program, *args]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -50,18 +49,27 @@ def environment(**changes: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "100", "PYTHONDONTWRITEBYTECODE": "1", **changes}
 
 
-def run(directory: Path, text: str, *args: str, ini: str = "", timeout: float = 60, **env: str) -> Run:
-    """Write the file and run pytest on it; for an ordinary user the namespaces come with a user namespace."""
+def run(
+    directory: Path,
+    text: str,
+    *args: str,
+    ini: str = "",
+    timeout: float = 60,
+    stdin: str = "",
+    program: tuple[str, ...] = ("-m", "pytest"),
+    **env: str,
+) -> Run:
+    """Write the file and run pytest on it; ``program`` is what Python is to run."""
     (directory / "test_inner.py").write_text(text)
     if not (directory / "pytest.ini").exists() or ini:
         (directory / "pytest.ini").write_text(INI + ini)
     junit = directory / "junit.xml"
     junit.unlink(missing_ok=True)
     done = subprocess.run(
-        command(f"--junitxml={junit}", f"--basetemp={directory / 'tmp'}", *args),
+        command(f"--junitxml={junit}", f"--basetemp={directory / 'tmp'}", *args, program=program),
         cwd=directory,
         env=environment(**env),
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

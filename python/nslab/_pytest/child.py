@@ -149,6 +149,9 @@ class Child:
             os.close(self._read)
             os.close(self._faults)
             _release(self.holder)
+            left = self._alarm[0] - (time.monotonic() - self._began)
+            if self._alarm[0] and left > 0:
+                signal.setitimer(signal.ITIMER_REAL, left, self._alarm[1])
 
     def finish(self, wait: bool) -> None:
         """Take note of the end of a child that has told all; ``wait`` for it, if need be."""
@@ -169,8 +172,7 @@ class Child:
             self._listen(self._request.timeout)
         finally:
             if self._alarm[0]:
-                left = self._alarm[0] - (time.monotonic() - self._began)
-                signal.setitimer(signal.ITIMER_REAL, max(left, 0.001), self._alarm[1])
+                signal.setitimer(signal.ITIMER_REAL, 0)
         if not self.ended:
             self._reap()
 

@@ -25,7 +25,7 @@ def check(config: pytest.Config) -> None:
 
 def missing(config: pytest.Config) -> str:
     """Return ``"skip"`` or ``"fail"``: what becomes of a test whose namespaces are not permitted here."""
-    chosen: str = config.getoption("nslab_missing") or config.getini("nslab_missing") or "skip"
+    chosen: str = config.known_args_namespace.nslab_missing or config.getini("nslab_missing") or "skip"
     if chosen not in ("skip", "fail"):
         raise pytest.UsageError(f"nslab_missing must be skip or fail, not {chosen!r}")
     return chosen

@@ -6,6 +6,7 @@ import contextlib
 
 import nslab
 
+from .._inspect.ids import current
 from .._namespace import names
 
 Section = tuple[str, str]
@@ -28,7 +29,7 @@ def of(pid: int | None, flags: int) -> list[Section]:
 
 def _namespaces(pid: int | None, flags: int) -> str:
     new = set(names(flags))
-    rows = nslab.namespaces(pid).items()
+    rows = (current() if pid is None else nslab.namespaces(pid)).items()
     return "\n".join(f"{name:<8}{found}{'  new' if name in new else ''}" for name, found in rows)
 
 

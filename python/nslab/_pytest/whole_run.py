@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-import nslab
 from nslab import Namespace
 
+from .._inspect.ids import current
 from .._namespace import names, parse_flags
 from . import options
 from .mark import impossible, needs_user
@@ -61,7 +61,7 @@ def _switches(flags: int) -> list[str]:
 
 
 def _here(flags: int) -> str:
-    found = nslab.namespaces(os.getpid())
+    found = current()
     return ",".join(str(found[name]) for name in names(flags))
 
 
