@@ -11,7 +11,6 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 
-
 class Case(NamedTuple):
     """What the JUnit file says of one test."""
 
@@ -88,5 +87,3 @@ def _cases(junit: Path) -> dict[str, Case]:
         text = "".join(part.text or "" for part in case)
         found[case.attrib["name"]] = Case(outcome, text + (child.get("message", "") if child is not None else ""))
     return found
-
-

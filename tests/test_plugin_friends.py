@@ -90,7 +90,9 @@ def test_workers(tmp_path: Path) -> None:
 
 
 def test_junit(tmp_path: Path) -> None:
-    inner_pytest.run(tmp_path, MANY.replace("(session, ", "(record_property, "), "-o", "junit_logging=all", LOG=os.devnull)
+    inner_pytest.run(
+        tmp_path, MANY.replace("(session, ", "(record_property, "), "-o", "junit_logging=all", LOG=os.devnull
+    )
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()[0]
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("40", "2")
     case = suite.findall("testcase")[11]

@@ -50,13 +50,17 @@ def test_ends_as_pytest_does(tmp_path: Path) -> None:
     assert inner_pytest.run(tmp_path, "", "--nslab=user pid", "--no-such-option").status == 4
     run = inner_pytest.run(tmp_path, "", "--nslab=user pidd")
     assert run.status == 4 and "ERROR: --nslab: unknown namespace 'pidd': did you mean 'pid'?" in run.output
-    run = inner_pytest.run(tmp_path, "def test(): value = 42; assert 0", "--nslab=user pid", "--pdb", stdin="p -value\nq\n")
+    run = inner_pytest.run(
+        tmp_path, "def test(): value = 42; assert 0", "--nslab=user pid", "--pdb", stdin="p -value\nq\n"
+    )
     assert "-42" in run.output and run.status == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_ends_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "test_inner.py").write_text("import time\ndef test():\n    print('started', flush=True)\n    time.sleep(100)")
+    (tmp_path / "test_inner.py").write_text(
+        "import time\ndef test():\n    print('started', flush=True)\n    time.sleep(100)"
+    )
     (tmp_path / "pytest.ini").write_text(inner_pytest.INI)
     with subprocess.Popen(
         inner_pytest.command("-s", "--nslab=user,mnt,pid"),
@@ -138,7 +142,12 @@ def test_whole_run_not_permitted(tmp_path: Path) -> None:
 
 def test_import_is_light() -> None:
     """What a run does not use is not imported: the rest of the package waits for the first mark."""
-    code = "import pytest, sys; before = set(sys.modules); import nslab._pytest.plugin; print(*set(sys.modules) - before)"
+    code = (
+        "import pytest, sys; before = set(sys.modules); import nslab._pytest.plugin; print(*set(sys.modules) - before)"
+    )
     imported = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
-    assert not {name for name in imported if name.startswith("nslab._pytest")} - {"nslab._pytest", "nslab._pytest.plugin"}
+    assert not {name for name in imported if name.startswith("nslab._pytest")} - {
+        "nslab._pytest",
+        "nslab._pytest.plugin",
+    }
     assert not imported & {"dataclasses", "asyncio", "multiprocessing"}

@@ -170,9 +170,10 @@ def hostname(namespace: int) -> tuple[str, str]:
     """The host name and the NIS domain name of an open UTS namespace."""
 
 def enter(pidfd: int, new_pid: bool | None) -> bool:
-    """Enters the namespaces of the process behind a pidfd; returns whether a child is needed to be inside. For a process
-    with one thread. `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process
-    in the one it is in."""
+    """Enters the namespaces of the process behind a pidfd, with one thread; returns whether only a child is inside.
+
+    `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process where it is.
+    """
 
 def settle(plan: Plan) -> None:
     """Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent."""

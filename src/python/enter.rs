@@ -7,9 +7,9 @@ use pyo3::prelude::*;
 use super::{PyPlan, raise};
 use crate::Pid;
 
-/// Enters the namespaces of the process behind a pidfd; returns whether a child is needed to be inside. For a process
-/// with one thread. `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process
-/// in the one it is in.
+/// Enters the namespaces of the process behind a pidfd, with one thread; returns whether only a child is inside.
+///
+/// `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process where it is.
 #[pyfunction]
 #[pyo3(signature = (pidfd, new_pid))]
 pub fn enter(py: Python<'_>, pidfd: RawFd, new_pid: Option<bool>) -> PyResult<bool> {

@@ -34,7 +34,7 @@ def start(item: pytest.Item, request: Request) -> Child | None:
 
     Raises `nslab.SpawnError` for what the kernel refuses.
     """
-    for earlier in list(ENDING):
+    for earlier in ENDING.copy():
         earlier.finish(wait=False)
     holder = _hold(request)
     read, write = os.pipe()
@@ -80,7 +80,7 @@ def _hold(request: Request) -> nslab.Process:
 def _release(holder: nslab.Process) -> None:
     holder.kill()
     holder.wait()
-    holder.stdin.close()
+    holder.stdin.close()  # type: ignore[union-attr]
 
 
 def _fork(item: pytest.Item, request: Request) -> tuple[int, bool]:
@@ -284,5 +284,3 @@ def _signal_name(number: int) -> str:
         return f"{signal.Signals(number).name} (signal {number})"
     except ValueError:
         return f"signal {number}"
-
-

@@ -69,7 +69,7 @@ class Inside:
 
     def _enter(self, parent: int, is_first: bool) -> None:
         directory = _directory()
-        os.close(self._holder.stdin.fileno())
+        os.close(self._holder.stdin.fileno())  # type: ignore[union-attr]
         new_pid = bool(self._request.flags & nslab.Namespace.PID)
         if _core.enter(self._holder.pidfd, None if is_first else new_pid):
             self._end_with(parent)
@@ -118,7 +118,7 @@ class Inside:
             stack[node] = ([], error)  # What was made outside is torn down outside.
         if config.pluginmanager.hasplugin("warnings"):
             # Those that outside has caught already will be reported there.
-            self._warnings = warnings.catch_warnings(record=True).__enter__()  # type: ignore[assignment]
+            self._warnings = warnings.catch_warnings(record=True).__enter__()
         fork: Fork = config.pluginmanager.getplugin("nslab-fork")
         fork.inside = self
         self._item.stash[INSIDE] = self
@@ -189,7 +189,8 @@ class Inside:
         with contextlib.suppress(ImportError):  # pytest 8 has none of its own
             from _pytest.subtests import failed_subtests_key
 
-            self._send("subtests", dict(self._item.config.stash[failed_subtests_key]))
+            failed: Any = self._item.config.stash[failed_subtests_key]
+            self._send("subtests", dict(failed))
         left = [] if self._failed else leaks.since(self._before, self._request.flags)
         leaks.kill_children()
         if left and self._request.fails_for_leaks:
@@ -236,7 +237,7 @@ def _unpicklable(data: Any) -> str:
 
 
 def _portable(warning: warnings.WarningMessage) -> warnings.WarningMessage:
-    """The same without what it came from, and of a class that exists outside."""
+    """Return the same without what it came from, and of a class that exists outside."""
     message, category = warning.message, warning.category
     if not _crosses((message, category)):
         category = next(known for known in category.__mro__ if known.__module__ == "builtins")

@@ -54,9 +54,9 @@ def _mountinfo() -> list[str]:
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:
-    for entry in os.listdir("/proc/self/fd"):
+    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208
         with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            yield int(entry), os.readlink(f"/proc/self/fd/{entry}")
+            yield int(entry), os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115
 
 
 def _children() -> Iterator[tuple[int, str]]:
@@ -96,7 +96,7 @@ def kill_children() -> None:
 
 def _own_proc() -> bool:
     try:
-        return os.readlink("/proc/self") == str(os.getpid()) != "1"
+        return str(Path("/proc/self").readlink()) == str(os.getpid()) != "1"
     except OSError:
         return False
 
@@ -106,13 +106,13 @@ def kill_all_in(pid: int, flags: int) -> list[str]:
     kinds = names(flags & ~Namespace.PID & ~Namespace.TIME)
     if not kinds:
         return []
-    wanted = os.stat(f"/proc/{pid}/ns/{kinds[-1]}")
+    wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
     killed = []
-    for entry in os.listdir("/proc"):
+    for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdigit() or int(entry) == pid:
             continue
         with contextlib.suppress(OSError):
-            if os.path.samestat(os.stat(f"/proc/{entry}/ns/{kinds[-1]}"), wanted):
+            if os.path.samestat(Path(f"/proc/{entry}/ns/{kinds[-1]}").stat(), wanted):
                 _, name = _state_and_name(entry)
                 os.kill(int(entry), signal.SIGKILL)
                 killed.append(f"{name} (pid {entry})")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -168,12 +166,12 @@ def _received(item: pytest.Item, kind: str, content: Any) -> pytest.TestReport:
         report.longrepr = longrepr
     if isinstance(subtest := data.get("_subtest.context"), dict):
         # pytest makes text of the arguments on both sides, which puts strings into quotes twice.
-        object.__setattr__(report.context, "kwargs", subtest["kwargs"])  # type: ignore[attr-defined]
+        object.__setattr__(report.context, "kwargs", subtest["kwargs"])
     return report
 
 
 def _take_over(item: pytest.Item, test: child.Child) -> None:
-    """What pytest knows here of a test besides its reports."""
+    """Take over what pytest knows of a test besides its reports."""
     for warning in test.warnings:
         item.ihook.pytest_warning_recorded.call_historic(
             kwargs={"warning_message": warning, "nodeid": item.nodeid, "when": "runtest", "location": None}
@@ -184,9 +182,7 @@ def _take_over(item: pytest.Item, test: child.Child) -> None:
         item.config.stash[failed_subtests_key].update(test.failed_subtests)
 
 
-def _broken_off(
-    item: pytest.Item, test: child.Child, reports: list[pytest.TestReport], why: str
-) -> pytest.TestReport:
+def _broken_off(item: pytest.Item, test: child.Child, reports: list[pytest.TestReport], why: str) -> pytest.TestReport:
     """Return the report of a child that ended before its test had."""
     done = {report.when for report in reports}
     when = next((when for when in ("setup", "call") if when not in done), "teardown")
@@ -206,7 +202,7 @@ def _broken_off(
     report = _failure(item, when, text)
     xfail = evaluate_xfail_marks(item)
     if xfail and when == "call" and xfail.raises is None and not item.config.option.runxfail:
-        report.outcome, report.wasxfail = "skipped", xfail.reason  # type: ignore[attr-defined]
+        report.outcome, report.wasxfail = "skipped", xfail.reason
     report.sections += sections.of(test.holder.pid, mark.of(item).flags)
     return report
 
@@ -220,6 +216,7 @@ def _fail_for_leaks(item: pytest.Item, reports: list[pytest.TestReport], left: l
 
 def _replay(item: pytest.Item, nextitem: pytest.Item | None, reports: list[pytest.TestReport]) -> None:
     """Give the reports to everybody who waits for them, the teardown of what is here included."""
+
     def log(report: pytest.TestReport) -> None:
         item.ihook.pytest_runtest_logreport(report=report)
 

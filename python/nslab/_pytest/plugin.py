@@ -1,14 +1,19 @@
-"""The door: options, the mark, and the hooks. Loaded by every pytest of the environment, so the rest waits for a use."""
+"""The door: options, mark, hooks, fixtures. Every pytest of the environment loads it, so the rest waits for a use."""
 
 from __future__ import annotations
+
+import sys
 
 import pytest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterator
+
+    import nslab
 
     from .child import Child
+    from .hosts import Hosts
     from .inside import Inside
 
 MARK = (
@@ -104,6 +109,14 @@ class Fork:
 
         return outside.protocol(item, nextitem)
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Show the hosts of a test that has failed."""
+        report = yield
+        if report.failed and (made := sys.modules.get("nslab._pytest.hosts")) and made.MADE in item.stash:
+            report.sections += item.stash[made.MADE].sections()
+        return report
+
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Send it to pytest."""
@@ -120,7 +133,7 @@ class Fork:
         if self.inside is not None:
             self.inside.debugging(False)
 
-    def pytest_exception_interact(self, node: pytest.Item | pytest.Collector) -> None:
+    def pytest_exception_interact(self, node: pytest.Item) -> None:
         """Open a shell, if that was asked for."""
         if self.inside is not None and node.config.getoption("nslab_shell_on_fail"):
             from . import shell
@@ -136,7 +149,7 @@ class Fork:
 
 def finish_ended() -> None:
     """Wait for children that have told all, but may not have ended yet."""
-    for child in list(ENDING):
+    for child in ENDING.copy():
         child.finish(wait=True)
 
 
@@ -168,3 +181,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> None:
     if item.get_closest_marker("namespaces") is not None and INSIDE not in item.stash:
         pytest.fail("another plugin runs the tests, so this one would run outside of its namespaces", pytrace=False)
+
+
+@pytest.fixture
+def namespaces(request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Make hosts: ``namespaces("net uts", hostname="a")`` is an `nslab.Host`; all of them end with the test."""
+    from .hosts import Hosts
+
+    with Hosts(request.node) as made:
+        yield made
+
+
+@pytest.fixture
+def netns(namespaces: Hosts) -> nslab.Host:
+    """Return a host with a network namespace of its own, in which ``lo`` is down, as the kernel makes it."""
+    return namespaces("net")
+
+
+@pytest.fixture
+def nslab_host(namespaces: Hosts) -> nslab.Host:
+    """Return a host like a machine: processes, mounts, links, IPC and a name (``host``) of its own, ``lo`` up."""
+    return namespaces("ipc mnt net pid uts", hostname="host", mount_proc=True, loopback=True)

@@ -9,6 +9,10 @@ import nslab
 from .._inspect.ids import current
 from .._namespace import names
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .._inspect.network import Network
+
 Section = tuple[str, str]
 
 
@@ -33,7 +37,7 @@ def _namespaces(pid: int | None, flags: int) -> str:
     return "\n".join(f"{name:<8}{found}{'  new' if name in new else ''}" for name, found in rows)
 
 
-def _links(network: nslab.Network) -> str:
+def _links(network: Network) -> str:
     rows = []
     for link in network.links:
         addresses = " ".join(f"{address.local}/{address.prefixlen}" for address in link.addresses)

@@ -1,4 +1,4 @@
-"""``pytest --nslab=…``: the whole run inside new namespaces, by executing pytest anew there before it has done anything."""
+"""``pytest --nslab=…``: the whole run inside, by executing pytest anew there before it has done anything."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def enter(config: pytest.Config, text: str) -> None:
 
 
 def _switches(flags: int) -> list[str]:
-    """The namespaces, and what makes them a place where tests run as they do outside."""
+    """Name the namespaces, and what makes them a place where tests run as they do outside."""
     chosen = ["--mount" if name == "mnt" else f"--{name}" for name in names(flags)]
     if flags & Namespace.USER:
         chosen.append("--map-root-user")
@@ -89,4 +89,3 @@ def _end_as_others_do() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, handler)
-
