@@ -34,6 +34,8 @@ pub struct Report {
     pub intermediate: Progress,
     /// How far the child came.
     pub child: Progress,
+    /// How far the init above it came.
+    pub init: Progress,
     /// Futex: [`WAIT`], [`GO`] or [`ABORT`], for [`Step::AwaitMaps`].
     pub go: AtomicU32,
     /// Futex: 1 while the child of an intermediate process uses this memory; the kernel clears it.
@@ -43,12 +45,21 @@ pub struct Report {
     /// The child's pidfd, written by the kernel.
     pub pidfd: AtomicI32,
     /// The pid in digits, for newuidmap(1).
-    pub pid_text: [AtomicU8; 16],
+    pub pid_text: Digits,
+    /// The program's pid as its init knows it, in digits.
+    pub program_text: Digits,
+    /// The wait status of a program that its init has reaped, because it was not executed.
+    pub program_status: AtomicI32,
     /// When each step began and ended, in nanoseconds.
     pub times: [[AtomicU64; 2]; MAX_STEPS],
     /// The namespaces the program gets, by their position in the table: id, inode.
     pub namespaces: [[AtomicU64; 2]; NAMESPACES.len()],
+    /// Their descriptors in the table of the caller, or -1, for [`Step::Keep`].
+    pub kept: [AtomicI32; NAMESPACES.len()],
 }
+
+/// Ten decimal digits, and NULs.
+pub type Digits = [AtomicU8; 16];
 
 /// How far one process came through the plan.
 #[repr(C)]
@@ -62,13 +73,16 @@ pub struct Progress {
 impl Report {
     /// Makes it as good as new for a run of that many steps.
     pub fn clear(&self, steps: usize) {
-        for word in [&self.intermediate.stage, &self.child.stage, &self.go, &self.held] {
+        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held] {
             word.store(0, Relaxed);
         }
-        for number in [&self.intermediate.errno, &self.child.errno, &self.pid] {
+        let errnos = [&self.intermediate.errno, &self.child.errno, &self.init.errno];
+        for number in errnos.into_iter().chain([&self.pid, &self.program_status]) {
             number.store(0, Relaxed);
         }
-        self.pidfd.store(-1, Relaxed);
+        for fd in self.kept.iter().chain([&self.pidfd]) {
+            fd.store(-1, Relaxed);
+        }
         for value in self.times[..steps].iter().chain(&self.namespaces).flatten() {
             value.store(0, Relaxed);
         }
@@ -85,6 +99,10 @@ pub const CHILD_STACK: usize = 0;
 pub const INTERMEDIATE_STACK: usize = 1;
 /// newuidmap(1) is started while both others live.
 pub const HELPER_STACK: usize = 2;
+/// The child of an init, which uses the first.
+pub const PROGRAM_STACK: usize = 3;
+/// How many there are.
+pub const STACKS: usize = 4;
 
 /// One run of a plan: all that the child side may look at.
 pub struct Run<'a> {
@@ -93,7 +111,7 @@ pub struct Run<'a> {
     /// Where to say how it went.
     pub report: &'a Report,
     /// Lowest address and size of each stack.
-    pub stacks: [(usize, usize); 3],
+    pub stacks: [(usize, usize); STACKS],
     /// What becomes 0, 1 and 2; -1 leaves it.
     pub stdio: [RawFd; 3],
     /// `/proc` of the caller; -1 unless another mount namespace may be joined before it is needed.
@@ -108,6 +126,12 @@ pub struct Run<'a> {
     pub helpers: [Option<CStrArray>; 2],
     /// Where they write their complaints; -1 without them.
     pub helper_stderr: RawFd,
+    /// The file of the init's program; -1 without an init.
+    pub image: RawFd,
+    /// The init's end of the socket to the caller; -1 unless it stands above the program.
+    pub socket: RawFd,
+    /// The init's arguments, where they are not the step's own: the second is the program's pid.
+    pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
     pub clock: libc::clockid_t,
 }
@@ -118,13 +142,20 @@ pub fn child(run: &Run<'_>) -> i32 {
     127
 }
 
+/// The init above a program: sets the namespaces up, makes the child, becomes what reaps.
+pub fn init(run: &Run<'_>) -> i32 {
+    perform(run, Side::Init, &run.report.init);
+    127
+}
+
 /// The process in between: enters the namespaces to join, makes the child there, writes its id maps from outside.
 pub fn intermediate(run: &Run<'_>) -> i32 {
     let report = run.report;
     let done = perform(run, Side::Intermediate, &report.intermediate);
     report.go.store(if done { GO } else { ABORT }, Release);
     sys::futex_wake(&report.go);
-    while report.held.load(Acquire) != 0 {
+    // The caller waits until the child has left its memory; a copy of it is the child's for as long as we live.
+    while run.plan.copies_memory() && report.held.load(Acquire) != 0 {
         sys::futex_wait(&report.held, 1);
     }
     0
@@ -141,6 +172,7 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
         progress.stage.store(stage, Release);
         started.store(sys::clock(run.clock), Relaxed);
         let result = match step {
+            Step::Clone(_) if side == Side::Init => run.clone_program(),
             Step::Clone(types) => run.clone_child(*types),
             other => other.run(run),
         };
@@ -213,8 +245,13 @@ impl Run<'_> {
             (self.clone_args(flags, 0, INTERMEDIATE_STACK), intermediate)
         } else {
             let flags = self.child_flags(self.plan.clone_flags()) | vfork;
-            (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), child)
+            (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), self.made())
         }
+    }
+
+    /// What begins in the new namespaces.
+    fn made(&self) -> fn(&Run<'_>) -> i32 {
+        if self.plan.has_init() { init } else { child }
     }
 
     fn clone_args(&self, flags: u64, exit_signal: i32, stack: usize) -> CloneArgs<'_> {
@@ -228,19 +265,52 @@ impl Run<'_> {
         let flags = self.child_flags(types) | (libc::CLONE_PARENT | libc::CLONE_CHILD_CLEARTID) as u64;
         self.report.held.store(1, Release);
         // With CLONE_PARENT the exit signal is the intermediate process's: none, which execve turns into SIGCHLD.
-        let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), child, self).inspect_err(|_| {
+        let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), self.made(), self).inspect_err(|_| {
             self.report.held.store(0, Release);
         })?;
         self.report.pid.store(pid, Release);
-        let digits = self.report.pid_text.iter().take(10).enumerate();
-        for (place, digit) in digits {
-            let value = pid.unsigned_abs() / 10u32.pow(9 - u32::try_from(place).unwrap_or(0)) % 10;
-            digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
-        }
+        write_digits(&self.report.pid_text, pid);
         // What it opens from here on must not stay open in the caller, should it be killed. Without the memory for a
         // table of its own it goes on with the caller's: the child runs already.
         let _ = sys::unshare(libc::CLONE_FILES.cast_unsigned());
         Ok(())
+    }
+
+    /// The init makes the program, and is held until that executes.
+    fn clone_program(&self) -> sys::Result<()> {
+        let flags = self.base_flags() | libc::CLONE_VFORK as u64;
+        let pid = sys::clone(self.clone_args(flags, libc::SIGCHLD, PROGRAM_STACK), child, self)?;
+        write_digits(&self.report.program_text, pid);
+        let program = &self.report.child;
+        if program.errno.load(Acquire) != 0 || program.stage.load(Acquire) as usize != self.plan.steps_of_child() {
+            self.report.program_status.store(sys::wait_for(pid).unwrap_or(0), Release);
+            sys::exit(127);
+        }
+        Ok(())
+    }
+
+    /// The program is not a child of the caller, which learns of it before anybody can reap it: the pidfd, and, as the
+    /// kernel translates it for the receiver, the pid.
+    pub(crate) fn send_pidfd(&self) -> sys::Result<()> {
+        let pidfd = sys::pidfd_of_self()?;
+        sys::send_fd(self.socket, pidfd)
+    }
+
+    /// Its descriptors: what it lives by on 0, 1 and 2, and its own file until it is executed.
+    pub(crate) fn exec_init(&self, argv: &CStrArray) -> Errno {
+        const IMAGE: RawFd = 3;
+        let prepare = || {
+            if self.socket >= 0 {
+                sys::dup2(self.socket, 0)?;
+                sys::close(1);
+                sys::close(2);
+            }
+            if self.image != IMAGE {
+                sys::dup_onto(self.image, IMAGE)?;
+            }
+            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)])
+        };
+        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv)))
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
@@ -340,6 +410,19 @@ impl Run<'_> {
         }
     }
 
+    /// The caller closes whatever is there, should a later one fail.
+    pub(crate) fn keep(&self, types: NamespaceSet, by_pidfd: bool) -> sys::Result<()> {
+        types.rows().try_for_each(|(index, row)| {
+            let fd = if by_pidfd {
+                sys::pidfd_namespace(self.report.pidfd.load(Acquire), row.pidfd_request)?
+            } else {
+                sys::openat(libc::AT_FDCWD, OWN_FILES[index], libc::O_RDONLY)?
+            };
+            self.report.kept[index].store(fd, Release);
+            Ok(())
+        })
+    }
+
     fn own_namespace(&self, request: u8) -> sys::Result<(u64, u64)> {
         // Left open: it is close-on-exec, and a step that closes it costs as much as execve does.
         let file = sys::pidfd_namespace(self.report.pidfd.load(Acquire), request)?;
@@ -353,6 +436,13 @@ impl Run<'_> {
             sys::exit(128 + signal);
         }
         Ok(())
+    }
+}
+
+fn write_digits(text: &Digits, number: i32) {
+    for (place, digit) in (0..10).zip(text) {
+        let value = number.unsigned_abs() / 10u32.pow(9 - place) % 10;
+        digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use crate::caller::Caller;
 use crate::error::Error;
 use crate::idmap::{self, IdRange};
+use crate::init::Init;
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
 use crate::options::{ClockOffset, JoinSource, Options};
@@ -28,6 +29,8 @@ pub enum Side {
     /// The process between the caller and the child, where one is needed: to enter namespaces before new ones are
     /// made, and to write id maps that the child may not write itself.
     Intermediate,
+    /// The init above the program, where there is one: it has made the namespaces, and makes the child.
+    Init,
     /// The child, which becomes the program.
     Child,
 }
@@ -39,6 +42,7 @@ impl Side {
         match self {
             Self::Parent => "parent",
             Self::Intermediate => "intermediate",
+            Self::Init => "init",
             Self::Child => "child",
         }
     }
@@ -76,7 +80,12 @@ impl Plan {
                  (leave \"pid\" out of the flags, or let a program that joins make it)",
             ));
         }
-        let join_first = !flags.is_empty() || joined.contains(NamespaceSet::PID) || joined.contains(NamespaceSet::TIME);
+        // These can be entered from anywhere, also after others have been made beside them.
+        let anywhere = [NamespaceSet::IPC, NamespaceSet::NET, NamespaceSet::UTS].into_iter();
+        let anywhere = anywhere.fold(NamespaceSet::EMPTY, NamespaceSet::union).contains(joined);
+        let join_first = !(flags.is_empty() || anywhere && !flags.intersects(joined.union(NamespaceSet::USER)))
+            || joined.contains(NamespaceSet::PID)
+            || joined.contains(NamespaceSet::TIME);
         let intermediate = maps.outside || (join_first && !options.join.is_empty());
 
         let mut steps = Vec::with_capacity(MAX_STEPS);
@@ -90,27 +99,46 @@ impl Plan {
             }
             steps.push((Side::Intermediate, Step::Clone(flags)));
         }
-        let noted = flags.union(joined);
+        // Whoever is made in the new namespaces sets them up.
+        let first = if options.init == Some(Init::AboveProgram) { Side::Init } else { Side::Child };
+        let noted = if options.keep { NamespaceSet::EMPTY } else { flags.union(joined) };
         if !noted.is_empty() {
-            steps.push((Side::Child, Step::UnshareFiles));
+            steps.push((first, Step::UnshareFiles));
         }
         if maps.outside {
             steps.extend(maps.steps.into_iter().map(|step| (Side::Intermediate, step)));
-            steps.push((Side::Child, Step::AwaitMaps));
+            steps.push((first, Step::AwaitMaps));
         } else {
-            steps.extend(maps.steps.into_iter().map(|step| (Side::Child, step)));
+            steps.extend(maps.steps.into_iter().map(|step| (first, step)));
         }
-        let mut child = Vec::with_capacity(MAX_STEPS);
+        let mut inside = Vec::with_capacity(MAX_STEPS);
         if !intermediate && !options.join.is_empty() {
-            child.push(Step::Setns(options.join.clone()));
+            inside.push(Step::Setns(options.join.clone()));
         }
-        kernel_objects(&mut child, &options);
+        kernel_objects(&mut inside, &options);
         if !noted.is_empty() {
-            child.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
+            inside.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
         }
-        process(&mut child, &options, caller, maps.setgroups_denied);
-        last_steps(&mut child, &mut options, caller);
+        if first == Side::Init {
+            inside.extend(options.kill_child.take().map(Step::ParentDeathSignal));
+            inside.push(Step::Clone(NamespaceSet::EMPTY));
+        }
+        steps.extend(inside.into_iter().map(|step| (first, step)));
+
+        let mut child = Vec::with_capacity(MAX_STEPS);
+        if first == Side::Init {
+            child.push(Step::SendPidfd);
+        }
+        if options.keep {
+            child.push(Step::Keep(flags, caller.pidfds_show_namespaces));
+        } else {
+            process(&mut child, &options, caller, maps.setgroups_denied);
+            last_steps(&mut child, &mut options, caller);
+        }
         steps.extend(child.into_iter().map(|step| (Side::Child, step)));
+        if first == Side::Init {
+            steps.push((Side::Init, Step::ExecInit(CStrArray::default())));
+        }
         debug_assert!(steps.len() < MAX_STEPS);
         Ok(Self { steps, legacy: false, options })
     }
@@ -126,8 +154,8 @@ impl Plan {
             prelude.push(Step::Unshare(NamespaceSet::TIME));
         }
         for (side, step) in &self.steps {
-            if *side == Side::Child {
-                steps.extend(take(&mut prelude).into_iter().map(|step| (Side::Child, step)));
+            if matches!(side, Side::Init | Side::Child) {
+                steps.extend(take(&mut prelude).into_iter().map(|step| (*side, step)));
             }
             steps.push(match step {
                 Step::Clone(types) => (*side, Step::Clone(types.without(NamespaceSet::TIME))),
@@ -152,7 +180,7 @@ impl Plan {
 
     /// Whether the child begins with the descriptor table of the caller.
     pub(crate) fn shares_files(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles))
+        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles | Step::Keep(..)))
     }
 
     /// The index of the parent's clone.
@@ -168,12 +196,22 @@ impl Plan {
         }
     }
 
-    /// What the last step executes.
+    /// How many steps there are up to the execve of the child, itself included.
+    pub(crate) fn steps_of_child(&self) -> usize {
+        self.steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1)
+    }
+
+    /// What the last step of the child executes.
     pub(crate) fn exec(&self) -> Option<&Exec> {
-        match self.steps.last() {
-            Some((_, Step::Execve(exec))) => Some(exec),
+        self.steps.iter().rev().find_map(|(_, step)| match step {
+            Step::Execve(exec) => Some(&**exec),
             _ => None,
-        }
+        })
+    }
+
+    /// Whether an init stands above the program.
+    pub(crate) fn has_init(&self) -> bool {
+        self.options.init == Some(Init::AboveProgram)
     }
 
     /// Whether the caller's `/proc` must be at hand: where another mount namespace may be joined first.
@@ -288,7 +326,7 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
     if o.restore_signals {
         steps.push(Step::RestoreSignals);
     }
-    if o.start_new_session {
+    if o.start_new_session || o.init == Some(Init::Alone) {
         steps.push(Step::Setsid);
     }
     steps.extend(o.process_group.map(Step::Setpgid));
@@ -306,6 +344,11 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
 /// What must come last: a change of ids clears the parent-death signal, and every step before may need descriptors.
 fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
     steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    if o.init == Some(Init::Alone) {
+        // It closes everything itself, but what it lives by.
+        steps.push(Step::ExecInit(CStrArray::new(take(&mut o.argv))));
+        return;
+    }
     if o.close_fds {
         let mut keep: Vec<RawFd> = o.pass_fds.iter().copied().filter(|fd| *fd > 2).collect();
         keep.sort_unstable();

@@ -76,6 +76,12 @@ pub enum Step {
     SignalMask,
     /// Execute the program: the first of these paths that exists.
     Execve(Box<Exec>),
+    /// Tell the caller which process this is, by the socket to the init.
+    SendPidfd,
+    /// Open the new namespaces in the descriptor table of the caller, by the pidfd or by `/proc`.
+    Keep(NamespaceSet, bool),
+    /// Become the init: these are its arguments.
+    ExecInit(CStrArray),
 }
 
 /// The three files that map ids, see user_namespaces(7).
@@ -168,6 +174,9 @@ impl Step {
             Self::CloseFds(_) => "close_fds",
             Self::SignalMask => "sigmask",
             Self::Execve(_) => "execve",
+            Self::SendPidfd => "send_pidfd",
+            Self::Keep(..) => "keep",
+            Self::ExecInit(_) => "init",
         }
     }
 
@@ -223,6 +232,9 @@ impl Step {
                 Ok(())
             }
             Self::Execve(exec) => Err(child::execve(exec)),
+            Self::SendPidfd => run.send_pidfd(),
+            Self::Keep(types, by_pidfd) => run.keep(*types, *by_pidfd),
+            Self::ExecInit(argv) => Err(run.exec_init(argv)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
         }
@@ -248,7 +260,9 @@ impl Step {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) => types.to_string(),
+            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) | Self::Keep(types, _) => {
+                types.to_string()
+            }
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
@@ -275,12 +289,14 @@ impl Step {
                 ))
             }
             Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
+            Self::ExecInit(argv) => list_with(" ", argv.iter().map(CStr::to_string_lossy)),
             Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
             Self::ClearHandlers
             | Self::AwaitMaps
             | Self::UnshareFiles
             | Self::Stdio
             | Self::Setsid
+            | Self::SendPidfd
             | Self::SignalMask => String::new(),
         }
     }
@@ -327,11 +343,11 @@ impl fmt::Display for Step {
             Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
             Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
             Self::UnshareFiles => write!(f, "unshare(CLONE_FILES)"),
-            Self::NoteNamespaces(types, true) => {
+            Self::NoteNamespaces(types, true) | Self::Keep(types, true) => {
                 let call = |row: &NamespaceType| format!("PIDFD_GET_{}_NAMESPACE", row.name.to_uppercase());
                 write!(f, "ioctl(pidfd, {})", list_with("); ioctl(pidfd, ", types.rows().map(|(_, row)| call(row))))
             }
-            Self::NoteNamespaces(types, false) => {
+            Self::NoteNamespaces(types, false) | Self::Keep(types, false) => {
                 let call = |row: &NamespaceType| format!("open(\"/proc/self/ns/{}\")", row.name);
                 write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| call(row))))
             }
@@ -351,6 +367,10 @@ impl fmt::Display for Step {
                 let argv = exec.argv.iter().map(|arg| format!("{arg:?}"));
                 let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
                 write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
+            }
+            Self::SendPidfd => write!(f, "sendmsg(init, SCM_RIGHTS, [pidfd])"),
+            Self::ExecInit(argv) => {
+                write!(f, "execveat(init, \"\", [{}], 0 variables)", list(argv.iter().map(|arg| format!("{arg:?}"))))
             }
             Self::Chdir(path) => write!(f, "chdir({path:?})"),
             Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {

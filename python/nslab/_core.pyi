@@ -8,14 +8,17 @@ __all__ = [
     "Child",
     "Plan",
     "Target",
+    "bind",
     "capabilities",
     "cgroup",
     "clocks",
     "enter",
+    "hold",
     "hostname",
     "id_maps",
     "ipc",
     "lsns",
+    "make_private",
     "mounts",
     "namespaces",
     "network",
@@ -24,8 +27,11 @@ __all__ = [
     "processes",
     "rejoin_pid",
     "relations",
+    "setns",
     "settle",
     "table",
+    "unmount",
+    "unshare_fs",
     "unshare_pid",
 ]
 
@@ -85,6 +91,8 @@ class Target:
     @property
     def pid(self) -> int:
         """The pid in the caller's pid namespace."""
+    def close(self) -> None:
+        """Gives the descriptor back; from then on nothing can be read."""
     def runs(self) -> bool:
         """Whether it still runs: neither reaped nor a zombie."""
     def read(self, name: str) -> bytes:
@@ -140,11 +148,29 @@ def id_maps(target: Target) -> tuple[list[list[int]], list[list[int]], bool | No
 def capabilities(target: Target) -> tuple[list[int], int, bool]:
     """Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new are given."""
 
-def clocks(target: Target) -> tuple[list[int], list[int], int]:
+def clocks(target: Target) -> tuple[tuple[int, int], tuple[int, int], int]:
     """The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds."""
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+def setns(fd: int, bits: int) -> None:
+    """Moves the calling thread into namespaces."""
+
+def unshare_fs() -> None:
+    """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""
+
+def bind(source: Any, target: Any) -> None:
+    """Makes a file or directory appear at another place, see mount(2)."""
+
+def make_private(path: Any) -> None:
+    """Keeps what is mounted below this mount from reaching other namespaces, see mount_namespaces(7)."""
+
+def unmount(path: Any) -> None:
+    """Takes a mount away, once nobody uses it any more, see umount(2)."""
+
+def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
+    """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""
 
 _Id = tuple[str, int, int, int | None]
 _Object = tuple[int, int, int, int, int, list[int]]

@@ -63,7 +63,7 @@ impl Source {
     fn step(&mut self, plan: &Plan, side: Side, step: &Step) {
         let name = step.name();
         let code = match step {
-            Step::Clone(_) if side == Side::Parent && plan.has_intermediate() => return,
+            Step::Clone(_) if side == Side::Init || (side == Side::Parent && plan.has_intermediate()) => return,
             Step::Clone(types) => self.clone(*types),
             // enter_joined opens them, all of them before it enters the first.
             Step::OpenNs(_) => return,
@@ -111,9 +111,12 @@ impl Source {
             Step::UnshareFiles => return self.notes.push("unshare_files: clone has copied the descriptor table"),
             Step::Stdio => return self.notes.push("stdio: 0, 1 and 2 are those of this program"),
             Step::NoteNamespaces(..) => return self.notes.push("note_namespaces: nobody asks this program for them"),
+            Step::Keep(..) => return self.notes.push("keep: nobody asks this program for its namespaces"),
+            Step::SendPidfd => return self.notes.push("send_pidfd: main knows its child"),
+            Step::ExecInit(_) => return self.notes.push("init: left out; the program is PID 1, or there is none"),
             Step::SignalMask => return self.notes.push("sigmask: this program has blocked no signal"),
         };
-        if side == Side::Child { self.child.push(code) } else { self.main.push(code) }
+        if matches!(side, Side::Child | Side::Init) { self.child.push(code) } else { self.main.push(code) }
     }
 
     fn clone(&self, types: NamespaceSet) -> String {

@@ -109,6 +109,7 @@ impl Line {
                 self.comment(format!("pass_fds={fds:?}: open them on this line, as in {}<FILE", fds[0]));
             }
             Step::Execve(exec) => self.execve(plan, exec),
+            Step::ExecInit(_) => self.comment("init: left out; the program is PID 1, or there is none"),
             // `namespaces` has said the first four, or unshare(1) does them by itself; the others are how nslab goes
             // about it, without effect on the program.
             Step::Clone(_)
@@ -120,6 +121,8 @@ impl Line {
             | Step::AwaitMaps
             | Step::UnshareFiles
             | Step::Stdio
+            | Step::SendPidfd
+            | Step::Keep(..)
             | Step::NoteNamespaces(..)
             | Step::SignalMask => {}
         }
