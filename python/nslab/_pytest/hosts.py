@@ -53,6 +53,8 @@ class Hosts:
     def __exit__(self, *_: object) -> None:
         for host in reversed([*filter(None, [self._owner]), *self._made]):
             host.close()
+        # Each has a descriptor, until it is gone.
+        self._made, self._owner = [], None
 
     def sections(self) -> list[sections.Section]:
         """Return what helps to understand a failure, for each host."""
