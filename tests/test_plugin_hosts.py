@@ -91,3 +91,12 @@ def test_options_of_a_host_are_checked(tmp_path: Path) -> None:
     )
     assert "unknown namespace 'nett': did you mean 'net'?" in run.output
     assert "cwd is no option of a host" in run.output
+
+
+@pytest.mark.parametrize("name", ["neighbours", "routers"])
+def test_examples(tmp_path: Path, name: str) -> None:
+    text = (Path(__file__).parent.parent / "examples" / name / f"test_{name}.py").read_text()
+    run = inner_pytest.run(tmp_path, text, "-n", "2", "-W", "error")
+    assert run.status == 0 and run.summary()["passed"] >= 5
+    run = inner_pytest.run(tmp_path, text, "--nslab=user mnt pid net", "-n", "2")
+    assert run.status == 0

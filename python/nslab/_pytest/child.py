@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -128,6 +129,8 @@ class Child:
         self._faults = faults
         self._alarm = alarm
         self._pidfd = os.pidfd_open(pid)
+        # Of the first process of a pid namespace that is a child of the child.
+        self._first: int | None = None
         self._status: int | None = None
         self._expired = False
         self._refused: str | None = None
@@ -205,6 +208,9 @@ class Child:
             self.reports.append((kind, content))
         elif kind == "warning":
             self.warnings.append(content)
+        elif kind == "pid":
+            with contextlib.suppress(OSError):
+                self._first = os.pidfd_open(content)
         elif kind == "status":
             self._status = content
         elif kind == "debugging":
@@ -240,6 +246,12 @@ class Child:
             self._status = status if self._status is None else self._status
             self._pid = 0
             os.close(self._pidfd)
+            if self._first is not None:
+                # It ends with its parent, but a moment later.
+                poll = select.poll()
+                poll.register(self._first, select.POLLIN)
+                poll.poll(_GRACE * 1000)
+                os.close(self._first)
 
     def _signal(self, number: int) -> None:
         try:

@@ -14,6 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ class Inside:
         self._pipe = os.fstat(fd)
         self._faults = faults
         self._failed = False
-        self._exit = os._exit  # as pytest has it, which may be that of coverage; a test may put in its own
+        self._exit = os._exit  # a test may put in its own
         self._warnings: list[warnings.WarningMessage] = []
 
     # ---------------------------------------------------------------------------------------------------- the way in
@@ -100,12 +101,16 @@ class Inside:
             self._send("status", status)
             self._exit(0)
         signal.signal(signal.SIGABRT, abort)
+        with contextlib.suppress(OSError):
+            self._send("pid", int(Path("/proc/self").readlink().name))  # as it is outside, where nobody else knows it
         _core.settle(self._request.plan)
         self._end_with(parent)
 
     def _get_ready(self, alarm: tuple[float, float]) -> None:
         self._pid = os.getpid()
         gc.freeze()  # What is there now stays: no collection has to touch, and so copy, the parent's pages.
+        self._exit = os._exit  # coverage puts its own there after each fork
+        faulthandler.disable()  # its handlers are not put back where somebody has set his own
         faulthandler.enable(self._faults)
         config = self._item.config
         for name in _OTHERS_HOOKS:
