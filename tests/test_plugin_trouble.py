@@ -281,6 +281,43 @@ def test_what_cannot_cross(tmp_path: Path) -> None:
     assert "UserWarning: of a class that is only there" in run.output
 
 
+THREADS = """
+import concurrent.futures, pytest
+@pytest.fixture(scope="module")
+def pool():
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="of-the-pool") as pool:
+        pool.submit(int).result()
+        yield pool
+@pytest.mark.namespaces("uts", timeout=1)
+def test_waits(pool): assert pool.submit(int).result() == 0
+def test_outside(pool): assert pool.submit(int).result() == 0
+"""
+
+
+def test_a_fixture_with_a_thread_stays_outside(tmp_path: Path) -> None:
+    run = inner_pytest.run(tmp_path, THREADS)
+    assert run.outcomes() == {"test_waits": "failure", "test_outside": "passed"}
+    assert re.search(r"- threads that stay outside -+\nof-the-pool", run.output)
+
+
+def test_no_descriptor_left(tmp_path: Path) -> None:
+    text = """
+import os, pytest, resource
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 1, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+@pytest.mark.namespaces("uts")
+def test_a(): ...
+def test_b(): ...
+"""
+    run = inner_pytest.run(tmp_path, text)
+    assert run.outcomes() == {"test_a": "error", "test_b": "passed"}
+    assert "no free file descriptor" in run.output or "Too many open files" in run.output
+
+
 def test_stop_at_first_and_last_failed(tmp_path: Path) -> None:
     text = """
 import pytest

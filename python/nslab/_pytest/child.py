@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import sys
+import threading
 import time
 import warnings
 from typing import Any
@@ -20,7 +21,7 @@ from nslab import _core
 from . import leaks, wire
 from .inside import CLOSED_THE_WIRE, Inside
 from .mark import Request
-from .plugin import ENDING
+from .plugin import ENDING, THREADS
 
 #: What an alarm here waits longer than the same alarm in the child, in seconds.
 _ALARM_GRACE = 5.0
@@ -37,26 +38,27 @@ def start(item: pytest.Item, request: Request) -> Child | None:
     """
     for earlier in ENDING.copy():
         earlier.finish(wait=False)
-    holder = _hold(request)
-    read, write = os.pipe()
-    faults = os.memfd_create("nslab")
-    parent = os.pidfd_open(os.getpid())
-    # Timers do not survive a fork, and whoever has set an alarm around the test has meant the test.
-    alarm = signal.setitimer(signal.ITIMER_REAL, 0)
-    try:
-        pid, is_first = _fork(item, request)
-    except OSError:
+    threads = [thread.name for thread in threading.enumerate() if thread not in THREADS]
+    with contextlib.ExitStack() as undo:
+        holder = _hold(request)
+        undo.callback(_release, holder)
+        read, write = os.pipe()
+        faults = os.memfd_create("nslab")
+        parent = os.pidfd_open(os.getpid())
         for fd in (read, write, faults, parent):
-            os.close(fd)
-        _release(holder)
-        raise
+            undo.callback(os.close, fd)
+        # Timers do not survive a fork, and whoever has set an alarm around the test has meant the test.
+        alarm = signal.setitimer(signal.ITIMER_REAL, 0)
+        undo.callback(signal.setitimer, signal.ITIMER_REAL, *alarm)
+        pid, is_first = _fork(item, request)
+        undo.pop_all()
     if pid == 0:
         os.close(read)
-        Inside(item, request, write, faults).enter(holder, parent, is_first, alarm)
+        Inside(item, request, write, faults, threads).enter(holder, parent, is_first, alarm)
         return None
     os.close(write)
     os.close(parent)
-    return Child(pid, request, holder, read, faults, alarm)
+    return Child(pid, request, holder, read, faults, alarm, threads)
 
 
 def _hold(request: Request) -> nslab.Process:
@@ -87,10 +89,11 @@ def _release(holder: nslab.Process) -> None:
 def _fork(item: pytest.Item, request: Request) -> tuple[int, bool]:
     """Fork, where that is possible into the new pid namespace; return the pid, and whether it was."""
     # What is in a buffer would be written twice.
-    item.config.get_terminal_writer().flush()
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
-        if stream is not None and not stream.closed:
-            stream.flush()
+    reporter = item.config.pluginmanager.getplugin("terminalreporter")
+    for stream in (getattr(reporter, "_tw", None), sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            with contextlib.suppress(ValueError):  # it is closed
+                stream.flush()
     # A pid namespace that is to belong to the new user namespace can be made only from there.
     own = request.flags & nslab.Namespace.PID and not request.flags & nslab.Namespace.USER
     is_first = bool(own) and "join" not in request.options and _core.unshare_pid()
@@ -109,8 +112,17 @@ class Child:
     """One test's process: what it has told, and how it ended. As a context manager, it leaves nothing running."""
 
     def __init__(
-        self, pid: int, request: Request, holder: nslab.Process, read: int, faults: int, alarm: tuple[float, float]
+        self,
+        pid: int,
+        request: Request,
+        holder: nslab.Process,
+        read: int,
+        faults: int,
+        alarm: tuple[float, float],
+        threads: list[str],
     ) -> None:
+        #: The threads of pytest, which the child has not.
+        self.threads = threads
         self.holder = holder
         #: ``("report", …)`` as the hooks of pytest made it for the wire, or ``("lost", (when, why))``.
         self.reports: list[tuple[str, Any]] = []

@@ -25,7 +25,7 @@ from nslab import _core
 
 from . import leaks, sections, wire
 from .mark import Request
-from .plugin import INSIDE, Fork
+from .plugin import ENDING, INSIDE, Fork
 
 #: The exit status of a child that cannot report any more.
 CLOSED_THE_WIRE = 70
@@ -42,12 +42,13 @@ _OTHERS_HOOKS = [
 class Inside:
     """What runs in the child, and takes the reports there."""
 
-    def __init__(self, item: pytest.Item, request: Request, fd: int, faults: int) -> None:
+    def __init__(self, item: pytest.Item, request: Request, fd: int, faults: int, threads: list[str]) -> None:
         self._item = item
         self._request = request
         self._fd = fd
         self._pipe = os.fstat(fd)
         self._faults = faults
+        self._threads = threads
         self._failed = False
         self._exit = os._exit  # a test may put in its own
         self._warnings: list[warnings.WarningMessage] = []
@@ -118,6 +119,7 @@ class Inside:
                 # The session counts the failures, for -x in the middle of subtests.
                 if implementation.plugin_name not in ("session", "nslab-fork"):
                     implementation.function = _nothing_around if _wraps(implementation) else _nothing
+        ENDING.clear()  # those are children of pytest
         stack = self._item.session._setupstate.stack
         for node, (_, error) in list(stack.items()):
             stack[node] = ([], error)  # What was made outside is torn down outside.
@@ -136,7 +138,7 @@ class Inside:
         """Send it, with what helps to understand a failure."""
         if report.failed:
             self._failed = True
-            report.sections += sections.of(None, self._request.flags)
+            report.sections += sections.of(None, self._request.flags, self._threads)
         report.sections[:] = _merged(report.sections)
         config = self._item.config
         data = config.hook.pytest_report_to_serializable(config=config, report=report)

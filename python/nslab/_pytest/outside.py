@@ -31,7 +31,7 @@ def protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     test: child.Child | None = None
     try:
         test = child.start(item, mark.of(item))
-    except nslab.SpawnError as error:
+    except OSError as error:
         reports = [_failure(item, "setup", f"{type(error).__name__}: {error}" + _hint(error))]
     else:
         if test is None:
@@ -57,8 +57,8 @@ def _ends_before_its_fixtures(item: pytest.Item) -> bool:
         return True  # a condition that cannot be evaluated is an error of its setup
 
 
-def _hint(error: nslab.SpawnError) -> str:
-    return f"\nhint: {error.hint}" if error.hint else ""
+def _hint(error: OSError) -> str:
+    return f"\nhint: {error.hint}" if isinstance(error, nslab.SpawnError) and error.hint else ""
 
 
 # ---------------------------------------------------------------------------------------------------- wider fixtures
@@ -203,7 +203,7 @@ def _broken_off(item: pytest.Item, test: child.Child, reports: list[pytest.TestR
     xfail = evaluate_xfail_marks(item)
     if xfail and when == "call" and xfail.raises is None and not item.config.option.runxfail:
         report.outcome, report.wasxfail = "skipped", xfail.reason
-    report.sections += sections.of(test.holder.pid, mark.of(item).flags)
+    report.sections += sections.of(test.holder.pid, mark.of(item).flags, test.threads)
     return report
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 
@@ -26,6 +27,8 @@ INSIDE = pytest.StashKey["Inside"]()
 
 #: Children that have told all, and now give up their memory.
 ENDING: list[Child] = []
+#: The threads that were there before any fixture was.
+THREADS: set[threading.Thread] = set()
 #: Set where the whole run was to be inside: why it cannot.
 REFUSED = pytest.StashKey[str]()
 
@@ -141,6 +144,10 @@ class Fork:
             self.inside.debugging(True)
             shell.open_here(node)
             self.inside.debugging(False)
+
+    def pytest_collection_finish(self) -> None:
+        """Note which threads are not those of a fixture."""
+        THREADS.update(threading.enumerate())
 
     def pytest_sessionfinish(self) -> None:
         """Leave nobody behind."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 import nslab
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 Section = tuple[str, str]
 
 
-def of(pid: int | None, flags: int) -> list[Section]:
-    """Return the sections for a report about a process, or about this one, with these new namespaces."""
+def of(pid: int | None, flags: int, threads: Sequence[str] = ()) -> list[Section]:
+    """Return the sections for a report about a process, or about this one, with these new namespaces.
+
+    ``threads`` are those that a fixture has left outside: who waits for one of them in a child waits for ever.
+    """
     found: list[Section] = []
     # The test may have unmounted /proc, or closed everything: then there is less to show.
     with contextlib.suppress(OSError):
@@ -28,6 +32,8 @@ def of(pid: int | None, flags: int) -> list[Section]:
     if flags & nslab.Namespace.MNT:
         with contextlib.suppress(OSError):
             found.append(("mounts", "\n".join(f"{mount.target:<32} {mount.fstype}" for mount in nslab.mounts(pid))))
+    if threads:
+        found.append(("threads that stay outside", ", ".join(threads)))
     return found
 
 
