@@ -1,10 +1,13 @@
 //! The init of nslab: a program of a few KiB without libc, which keeps namespaces alive.
 //!
-//! The core embeds it (see `build.rs`) and executes it from memory. It never allocates, and it lives by its three first
-//! descriptors, all others being closed:
+//! The core embeds it (see `build.rs`) and executes it from memory. It never allocates. The inits live by their three
+//! first descriptors, all others being closed:
 //!
 //! - `nslab-init PID`: PID 1 above the program `PID`, its child. It reaps whatever becomes an orphan, writes the
 //!   program's wait status to descriptor 0, and ends as the program did; with it the kernel ends the whole namespace.
+//! - `nslab-time NAMESPACE REPORT LOWER COUNT PATH… ARGUMENT…`: enters the time namespace that is open as descriptor
+//!   `NAMESPACE`, which the kernel allows to nobody who shares memory, and executes the first of `COUNT` paths. What
+//!   fails is written to the pipe `REPORT`. `LOWER` is what it must give up before of what it was given to come so far.
 //! - `nslab-host NAME TYPE…`: keeps namespaces of these types until the process whose pidfd is descriptor 0 has ended.
 //!   As PID 1 it then takes everything along. Otherwise it kills whatever is left in them, as descriptor 2, the owner's
 //!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name.
@@ -24,6 +27,9 @@ extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: `stack` is where the kernel put them, and `_start` passes nothing else.
     let mut arguments = unsafe { sys::arguments(stack) };
     let name = arguments.next().unwrap_or(c"");
+    if name == c"nslab-time" {
+        enter_time(arguments);
+    }
     sys::set_name(name);
     // What the caller's directory is on must not stay busy.
     sys::chdir(c"/");
@@ -48,6 +54,37 @@ fn init(program: u32) -> ! {
             Err(_) => sys::exit(125),
         }
     }
+}
+
+/// Where it fails, and why, for `child::TimeReport` of the core.
+fn failed(report: i32, place: i32, errno: i32) -> ! {
+    let [a, b] = [place, errno].map(i32::to_ne_bytes);
+    sys::write(report, &[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]);
+    sys::exit(127)
+}
+
+fn enter_time(mut arguments: sys::Arguments) -> ! {
+    let mut next = || arguments.next().map_or(0, |digits| number(digits.to_bytes()));
+    let (namespace, report, lower, count) = (next() as i32, next() as i32, next(), next());
+    if let Err(errno) = sys::setns(namespace) {
+        failed(report, 0, errno);
+    }
+    sys::close(namespace);
+    sys::close_on_exec(report);
+    sys::lower_sys_admin(lower & 1 != 0, lower & 2 != 0);
+    let paths = arguments.clone();
+    for _ in 0..count {
+        arguments.next();
+    }
+    // As `os.execvpe` does: the first error that is not "no such file" wins.
+    let (mut first, mut last) = (0, sys::ENOENT);
+    for path in paths.take(count as usize) {
+        last = sys::execve(path, &arguments);
+        if first == 0 && last != sys::ENOENT && last != sys::ENOTDIR {
+            first = last;
+        }
+    }
+    failed(report, 1, if first == 0 { last } else { first })
 }
 
 fn host(types: sys::Arguments) -> ! {

@@ -4,7 +4,9 @@ use core::arch::{asm, global_asm};
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
+pub const ENOENT: i32 = 2;
 pub const EINTR: i32 = 4;
+pub const ENOTDIR: i32 = 20;
 
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call begin", "ud2");
@@ -44,19 +46,25 @@ mod nr {
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
     pub const GETPID: usize = 39;
+    pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
+    pub const FCNTL: usize = 72;
     pub const CHDIR: usize = 80;
+    pub const CAPGET: usize = 125;
+    pub const CAPSET: usize = 126;
     pub const PRCTL: usize = 157;
     pub const GETDENTS64: usize = 217;
     pub const EXIT_GROUP: usize = 231;
     pub const NEWFSTATAT: usize = 262;
     pub const PPOLL: usize = 271;
+    pub const SETNS: usize = 308;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
     pub const PIDFD_OPEN: usize = 434;
 }
 /// The numbers of the calls.
 #[cfg(target_arch = "aarch64")]
 mod nr {
+    pub const FCNTL: usize = 25;
     pub const CHDIR: usize = 49;
     pub const CLOSE: usize = 57;
     pub const GETDENTS64: usize = 61;
@@ -64,12 +72,16 @@ mod nr {
     pub const WRITE: usize = 64;
     pub const PPOLL: usize = 73;
     pub const NEWFSTATAT: usize = 79;
+    pub const CAPGET: usize = 90;
+    pub const CAPSET: usize = 91;
     pub const EXIT_GROUP: usize = 94;
     pub const RT_SIGACTION: usize = 134;
     pub const RT_SIGPROCMASK: usize = 135;
     pub const PRCTL: usize = 167;
     pub const GETPID: usize = 172;
+    pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
+    pub const SETNS: usize = 268;
     pub const PIDFD_SEND_SIGNAL: usize = 424;
     pub const PIDFD_OPEN: usize = 434;
 }
@@ -163,6 +175,56 @@ pub fn wait(status: &mut i32) -> Result<u32, i32> {
     // SAFETY: `status` is writable.
     let pid = unsafe { call(nr::WAIT4, [usize::MAX, status, WALL, 0, 0]) };
     if pid < 0 { Err(-pid as i32) } else { Ok(pid as u32) }
+}
+
+/// `execve(2)` with these arguments and what follows them on the stack: the environment. Returns only why it could not.
+pub fn execve(path: &CStr, arguments: &Arguments) -> i32 {
+    let argv = arguments.0;
+    let mut envp = argv;
+    // SAFETY: `argv` ends with a null, after which the environment begins; the kernel has put both there.
+    unsafe {
+        while !(*envp).is_null() {
+            envp = envp.add(1);
+        }
+        -call(nr::EXECVE, [path.as_ptr().addr(), argv.addr(), envp.add(1).addr(), 0, 0]) as i32
+    }
+}
+
+/// `setns(2)` into a time namespace.
+pub fn setns(fd: i32) -> Result<(), i32> {
+    const CLONE_NEWTIME: usize = 0x80;
+    // SAFETY: no pointer.
+    let answer = unsafe { call(nr::SETNS, [fd as usize, CLONE_NEWTIME, 0, 0, 0]) };
+    if answer < 0 { Err(-answer as i32) } else { Ok(()) }
+}
+
+/// `fcntl(F_SETFD, FD_CLOEXEC)`.
+pub fn close_on_exec(fd: i32) {
+    const F_SETFD: usize = 2;
+    // SAFETY: no pointer.
+    unsafe { call(nr::FCNTL, [fd as usize, F_SETFD, 1, 0, 0]) };
+}
+
+/// Gives CAP_SYS_ADMIN up in the ambient set, and in the inheritable one, see capabilities(7).
+pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
+    const PR_CAP_AMBIENT: usize = 47;
+    const PR_CAP_AMBIENT_LOWER: usize = 3;
+    const CAP_SYS_ADMIN: usize = 21;
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    // Effective, permitted, inheritable, for 32 capabilities each.
+    let mut sets = [0u32; 6];
+    let (header, sets_at) = ((&raw const header).addr(), (&raw mut sets).addr());
+    // SAFETY: both are as large as the kernel expects for this version.
+    unsafe {
+        if ambient {
+            call(nr::PRCTL, [PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0]);
+        }
+        if inheritable && call(nr::CAPGET, [header, sets_at, 0, 0, 0]) == 0 {
+            sets[2] &= !(1 << CAP_SYS_ADMIN);
+            call(nr::CAPSET, [header, sets_at, 0, 0, 0]);
+        }
+    }
 }
 
 /// `write(2)`.

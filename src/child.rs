@@ -48,6 +48,8 @@ pub struct Report {
     pub pid_text: Digits,
     /// The program's pid as its init knows it, in digits.
     pub program_text: Digits,
+    /// 1 where the caller ignores SIGCHLD, which an init may not.
+    pub ignored: AtomicU32,
     /// The wait status of a program that its init has reaped, because it was not executed.
     pub program_status: AtomicI32,
     /// When each step began and ended, in nanoseconds.
@@ -73,7 +75,8 @@ pub struct Progress {
 impl Report {
     /// Makes it as good as new for a run of that many steps.
     pub fn clear(&self, steps: usize) {
-        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held] {
+        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held, &self.ignored]
+        {
             word.store(0, Relaxed);
         }
         let errnos = [&self.intermediate.errno, &self.child.errno, &self.init.errno];
@@ -126,6 +129,8 @@ pub struct Run<'a> {
     pub helpers: [Option<CStrArray>; 2],
     /// Where they write their complaints; -1 without them.
     pub helper_stderr: RawFd,
+    /// How to enter a time namespace.
+    pub time: Option<TimeEntry<'a>>,
     /// The file of the init's program; -1 without an init.
     pub image: RawFd,
     /// The init's end of the socket to the caller; -1 unless it stands above the program.
@@ -134,6 +139,18 @@ pub struct Run<'a> {
     pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
     pub clock: libc::clockid_t,
+}
+
+/// What a child needs to enter a time namespace.
+pub struct TimeEntry<'a> {
+    /// The namespace.
+    pub namespace: RawFd,
+    /// The file of the program in between, and its arguments.
+    pub image: RawFd,
+    /// Where that writes what fails.
+    pub report: RawFd,
+    /// Its arguments: the descriptors, and the program with its own.
+    pub argv: &'a CStrArray,
 }
 
 /// The child: its steps, ending in execve.
@@ -196,7 +213,7 @@ fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
 }
 
 /// Closes what `/proc/self/fd` lists.
-fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
+fn close_listed(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     let dir = sys::openat(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut buffer = [0u8; 4096];
     loop {
@@ -211,7 +228,7 @@ fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
             let number = digits.fold(0u32, |n, byte| n.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')));
             let is_number = name.first().is_some_and(u8::is_ascii_digit);
             let wanted = ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
-            if is_number && wanted && number != dir.cast_unsigned() {
+            if is_number && wanted && number != dir.cast_unsigned() && !keep.contains(&number.cast_signed()) {
                 sys::close(number.cast_signed());
             }
             entries = entries.get(usize::from(u16::from_le_bytes([*low, *high]))..).unwrap_or(&[]);
@@ -279,6 +296,11 @@ impl Run<'_> {
     /// The init makes the program, and is held until that executes.
     fn clone_program(&self) -> sys::Result<()> {
         let flags = self.base_flags() | libc::CLONE_VFORK as u64;
+        if sys::ignores_signal(libc::SIGCHLD) {
+            // Children would reap themselves, and take their status along.
+            self.report.ignored.store(1, Relaxed);
+            sys::default_signal(libc::SIGCHLD)?;
+        }
         let pid = sys::clone(self.clone_args(flags, libc::SIGCHLD, PROGRAM_STACK), child, self)?;
         write_digits(&self.report.program_text, pid);
         let program = &self.report.child;
@@ -286,12 +308,17 @@ impl Run<'_> {
             self.report.program_status.store(sys::wait_for(pid).unwrap_or(0), Release);
             sys::exit(127);
         }
+        let [_, ended] = &self.report.times[self.plan.steps_of_child() - 1];
+        ended.store(sys::clock(self.clock), Relaxed);
         Ok(())
     }
 
     /// The program is not a child of the caller, which learns of it before anybody can reap it: the pidfd, and, as the
     /// kernel translates it for the receiver, the pid.
     pub(crate) fn send_pidfd(&self) -> sys::Result<()> {
+        if self.report.ignored.load(Relaxed) != 0 {
+            sys::ignore_signal(libc::SIGCHLD)?;
+        }
         let pidfd = sys::pidfd_of_self()?;
         sys::send_fd(self.socket, pidfd)
     }
@@ -308,9 +335,25 @@ impl Run<'_> {
             if self.image != IMAGE {
                 sys::dup_onto(self.image, IMAGE)?;
             }
-            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)])
+            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)], &[])
         };
-        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv)))
+        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv), None))
+    }
+
+    /// Becomes the program in between, which must keep the capability to enter also as an ordinary user.
+    pub(crate) fn enter_time(&self) -> Errno {
+        let (Some(entry), Some(exec)) = (&self.time, self.plan.exec()) else { return Errno::EINVAL };
+        sys::pass_on_sys_admin();
+        let passed = sys::set_inheritable(entry.namespace).and_then(|()| sys::set_inheritable(entry.report));
+        passed.err().unwrap_or_else(|| sys::execveat(entry.image, entry.argv, Some(&exec.envp)))
+    }
+
+    pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
+        let mut keep = [-1; 3];
+        if let Some(entry) = &self.time {
+            keep = [entry.namespace, entry.image, entry.report];
+        }
+        close_fds(ranges, &keep)
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
@@ -322,11 +365,14 @@ impl Run<'_> {
         let mut entered = [false; MAX_JOINS];
         // The mount namespace comes last: it changes the root and the directory.
         for (round, mnt) in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
-            for ((join, fd), entered) in joins.iter().zip(self.joins).zip(&mut entered) {
+            for (join, entered) in joins.iter().zip(&mut entered) {
                 if *entered || (round == 1) != is_user(join) || (round != 1 && is_mnt(join) != mnt) {
                     continue;
                 }
-                match sys::setns(*fd, join.types.bits()) {
+                // There may be more to join than is entered here.
+                let opened = self.plan.options.join.iter().zip(self.joins);
+                let fd = opened.rev().find(|(all, _)| all.source == join.source).map_or(-1, |(_, fd)| *fd);
+                match sys::setns(fd, join.types.bits()) {
                     Ok(()) => *entered = true,
                     Err(Errno::EPERM) if round == 0 && has_user => {}
                     Err(errno) => return Err(errno),
@@ -401,7 +447,13 @@ impl Run<'_> {
 
     pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
         for (index, row) in types.rows() {
-            let noted = if by_pidfd { self.own_namespace(row.pidfd_request) } else { Err(Errno::ENOTTY) };
+            let time = self.time.as_ref().filter(|_| row.flag == NamespaceSet::TIME.bits());
+            let noted = match time {
+                // It will be entered last.
+                Some(entry) => sys::namespace_numbers(entry.namespace, c""),
+                None if by_pidfd => self.own_namespace(row.pidfd_request),
+                None => Err(Errno::ENOTTY),
+            };
             let by_path = |_| sys::namespace_numbers(libc::AT_FDCWD, OWN_FILES[index]);
             if let Ok((id, inode)) = noted.or_else(by_path) {
                 self.report.namespaces[index][0].store(id, Relaxed);
@@ -446,12 +498,25 @@ fn write_digits(text: &Digits, number: i32) {
     }
 }
 
-pub(crate) fn close_fds(ranges: &[(u32, u32)]) -> sys::Result<()> {
+/// Closes these ranges, but not what is to keep.
+fn close_fds(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     for (first, last) in ranges {
-        match sys::close_range(*first, *last) {
-            // Refused by an old container's seccomp profile.
-            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
-            result => result?,
+        let mut first = *first;
+        while first <= *last {
+            let kept = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| (first..=*last).contains(fd));
+            let next = kept.min();
+            let end = next.map_or(*last, |fd| fd.wrapping_sub(1));
+            if next != Some(first) {
+                match sys::close_range(first, end) {
+                    // Refused by an old container's seccomp profile.
+                    Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges, keep),
+                    result => result?,
+                }
+            }
+            match next {
+                Some(fd) => first = fd + 1,
+                None => break,
+            }
         }
     }
     Ok(())

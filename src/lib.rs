@@ -74,6 +74,7 @@ mod rules;
 mod spawn;
 mod step;
 mod sys;
+mod time;
 mod twin;
 mod visit;
 

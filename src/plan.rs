@@ -13,7 +13,7 @@ use crate::idmap::{self, IdRange};
 use crate::init::Init;
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
-use crate::options::{ClockOffset, JoinSource, Options};
+use crate::options::{ClockOffset, Join, JoinSource, Options};
 use crate::rules;
 use crate::step::{Exec, MapFile, Step, Whose};
 use crate::sys::CStrArray;
@@ -73,20 +73,15 @@ impl Plan {
             return Err(Error::Step { step: "clone", detail: flags.to_string(), errno: Errno::EINVAL });
         }
         let maps = maps(&options, caller)?;
-        let joined = options.join.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types));
+        let joined = types_of(&options.join);
         if joined.contains(NamespaceSet::PID) && flags.contains(NamespaceSet::PID) {
             return Err(Error::invalid(
                 "join enters a pid namespace, and the kernel makes no new one before a child has been born there \
                  (leave \"pid\" out of the flags, or let a program that joins make it)",
             ));
         }
-        // These can be entered from anywhere, also after others have been made beside them.
-        let anywhere = [NamespaceSet::IPC, NamespaceSet::NET, NamespaceSet::UTS].into_iter();
-        let anywhere = anywhere.fold(NamespaceSet::EMPTY, NamespaceSet::union).contains(joined);
-        let join_first = !(flags.is_empty() || anywhere && !flags.intersects(joined.union(NamespaceSet::USER)))
-            || joined.contains(NamespaceSet::PID)
-            || joined.contains(NamespaceSet::TIME);
-        let intermediate = maps.outside || (join_first && !options.join.is_empty());
+        let enter = entered_by_setns(&options);
+        let intermediate = maps.outside || (!enter.is_empty() && enters_first(flags, types_of(&enter)));
 
         let mut steps = Vec::with_capacity(MAX_STEPS);
         if options.join.iter().any(|join| !matches!(join.source, JoinSource::Fd(_))) {
@@ -94,8 +89,8 @@ impl Plan {
         }
         steps.push((Side::Parent, Step::Clone(if intermediate { NamespaceSet::EMPTY } else { flags })));
         if intermediate {
-            if !options.join.is_empty() {
-                steps.push((Side::Intermediate, Step::Setns(options.join.clone())));
+            if !enter.is_empty() {
+                steps.push((Side::Intermediate, Step::Setns(enter.clone())));
             }
             steps.push((Side::Intermediate, Step::Clone(flags)));
         }
@@ -112,15 +107,15 @@ impl Plan {
             steps.extend(maps.steps.into_iter().map(|step| (first, step)));
         }
         let mut inside = Vec::with_capacity(MAX_STEPS);
-        if !intermediate && !options.join.is_empty() {
-            inside.push(Step::Setns(options.join.clone()));
+        if !intermediate && !enter.is_empty() {
+            inside.push(Step::Setns(enter));
         }
         kernel_objects(&mut inside, &options);
         if !noted.is_empty() {
             inside.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
         }
         if first == Side::Init {
-            inside.extend(options.kill_child.take().map(Step::ParentDeathSignal));
+            inside.extend(options.kill_child.map(Step::ParentDeathSignal));
             inside.push(Step::Clone(NamespaceSet::EMPTY));
         }
         steps.extend(inside.into_iter().map(|step| (first, step)));
@@ -171,11 +166,16 @@ impl Plan {
         self.steps.iter().any(|(side, _)| *side == Side::Intermediate)
     }
 
-    /// Whether the first process must have a memory of its own: the kernel lets nobody who shares it enter a time
-    /// namespace.
+    /// The time namespace to enter, by a program in between: the kernel lets nobody who shares memory enter one.
+    #[must_use]
+    pub fn enters_time(&self) -> Option<&Join> {
+        time_to_enter(&self.options).filter(|_| !self.copies_memory())
+    }
+
+    /// Whether the first process must have a memory of its own, to enter a time namespace before the new ones are made.
     #[must_use]
     pub fn copies_memory(&self) -> bool {
-        self.options.join.iter().any(|join| join.types.contains(NamespaceSet::TIME))
+        enters_time_first(self.options.flags) && time_to_enter(&self.options).is_some()
     }
 
     /// Whether the child begins with the descriptor table of the caller.
@@ -196,9 +196,11 @@ impl Plan {
         }
     }
 
-    /// How many steps there are up to the execve of the child, itself included.
+    /// How many steps there are up to the last one that the child takes in our memory, itself included.
     pub(crate) fn steps_of_child(&self) -> usize {
-        self.steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1)
+        let steps = self.steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1);
+        // The last is then the program's in between.
+        if self.enters_time().is_some() { steps - 1 } else { steps }
     }
 
     /// What the last step of the child executes.
@@ -230,6 +232,36 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+fn types_of(joins: &[Join]) -> NamespaceSet {
+    joins.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types))
+}
+
+/// What is entered by setns(2) before the program: everything but a time namespace, if that can wait.
+fn entered_by_setns(o: &Options) -> Vec<Join> {
+    if enters_time_first(o.flags) {
+        return o.join.clone();
+    }
+    let others = o.join.iter().filter(|join| join.types != NamespaceSet::TIME);
+    others.map(|join| Join { types: join.types.without(NamespaceSet::TIME), ..join.clone() }).collect()
+}
+
+/// Whether they must be entered before the new ones are made, or before the child is.
+fn enters_first(flags: NamespaceSet, joined: NamespaceSet) -> bool {
+    // These can be entered from anywhere, also after others have been made beside them.
+    let anywhere = NamespaceSet::IPC.union(NamespaceSet::NET).union(NamespaceSet::UTS);
+    let beside = anywhere.contains(joined) && !flags.intersects(joined.union(NamespaceSet::USER));
+    joined.contains(NamespaceSet::PID) || !(flags.is_empty() || beside)
+}
+
+/// A new time namespace is made below the one that is entered, and a new user namespace would not have the right to.
+fn enters_time_first(flags: NamespaceSet) -> bool {
+    flags.intersects(NamespaceSet::TIME.union(NamespaceSet::USER))
+}
+
+fn time_to_enter(o: &Options) -> Option<&Join> {
+    o.join.iter().rev().find(|join| join.types.contains(NamespaceSet::TIME))
 }
 
 /// The id map steps, and who takes them.
@@ -337,13 +369,18 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
             steps.push(Step::ExtraGroups(groups.clone()));
         }
     }
+    if o.user.is_some() && time_to_enter(o).is_some() && !enters_time_first(o.flags) {
+        steps.push(Step::KeepCapabilities);
+    }
     steps.extend(o.group.map(Step::Setgid));
     steps.extend(o.user.map(Step::Setuid));
 }
 
 /// What must come last: a change of ids clears the parent-death signal, and every step before may need descriptors.
 fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
-    steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    if o.init != Some(Init::AboveProgram) {
+        steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    }
     if o.init == Some(Init::Alone) {
         // It closes everything itself, but what it lives by.
         steps.push(Step::ExecInit(CStrArray::new(take(&mut o.argv))));
@@ -359,6 +396,9 @@ fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
         steps.push(Step::PassFds(o.pass_fds.clone()));
     }
     steps.push(Step::SignalMask);
+    if let Some(join) = time_to_enter(o).filter(|_| !enters_time_first(o.flags)) {
+        steps.push(Step::EnterTime(Join { types: NamespaceSet::TIME, ..join.clone() }));
+    }
     let envp = o.env.take().map_or_else(|| caller.environment.clone(), CStrArray::new);
     let candidates = candidates(&o.executable, &envp);
     let argv = CStrArray::new(take(&mut o.argv));

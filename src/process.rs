@@ -166,6 +166,12 @@ impl Process {
         }
     }
 
+    /// SIGKILL, and the status is nobody's.
+    pub(crate) fn kill_and_reap(&self) {
+        let _ = self.send_signal(libc::SIGKILL);
+        while self.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
+    }
+
     /// Sends a signal to this process and no other; to one that has ended, does nothing.
     ///
     /// # Errors

@@ -22,6 +22,7 @@ use crate::plan::{Plan, Side};
 use crate::process::{AboveProgram, Process};
 use crate::step::{MapFile, Step, join_text};
 use crate::sys::{self, CStrArray, SignalMask};
+use crate::time::{Passage, Stopped};
 
 /// A child that executes its program, and how it came to be.
 pub struct Spawned {
@@ -125,6 +126,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let image = plan.options.init.map(|_| init::open()).transpose().map_err(|errno| init_error(plan, errno))?;
     let sockets = if plan.has_init() { Some(sys::socketpair().map_err(refused)?) } else { None };
     let (socket, of_init) = sockets.unzip();
+    let passage = prepare_passage(plan, &opened)?;
     let thread = plan.options.kill_child.map(|_| sys::pidfd_of_thread()).transpose().map_err(refused)?;
     let joins: Vec<RawFd> = opened.iter().map(JoinFd::raw).collect();
     let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
@@ -144,6 +146,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
         mask: mask.unwrap_or(before),
         helpers: helpers(plan, report),
         helper_stderr: raw(pipe.as_ref().map(|(_, write)| write)),
+        time: passage.as_ref().map(Passage::entry),
         image: raw(image.as_ref()),
         socket: raw(of_init.as_ref()),
         init_argv: plan.has_init().then(|| init_argv(report)),
@@ -153,6 +156,8 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let (args, entry) = run.first_clone();
     let cloned = sys::clone(args, entry, &run);
     let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid, socket));
+    drop(run);
+    let outcome = outcome.and_then(|process| through(plan, report, passage, process));
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
     sys::set_signal_mask(before);
@@ -185,6 +190,35 @@ fn init_error(plan: &Plan, errno: Errno) -> Error {
 /// The second is written later, when the program has a pid.
 fn init_argv(report: &Report) -> CStrArray {
     CStrArray::with_slot(vec![c"nslab-init".to_owned(), CString::default()], 1, &report.program_text)
+}
+
+fn prepare_passage(plan: &Plan, opened: &[JoinFd]) -> Result<Option<Passage>, Error> {
+    let (Some(join), Some(exec)) = (plan.enters_time(), plan.exec()) else { return Ok(None) };
+    let place = plan.options.join.iter().rposition(|all| all == join);
+    let namespace = place.and_then(|place| opened.get(place)).map_or(-1, JoinFd::raw);
+    Passage::prepare(plan, exec, namespace).map(Some).map_err(|errno| match errno {
+        Errno::EMFILE | Errno::ENFILE => clone_error(plan, errno),
+        errno => Error::Step { step: "setns", detail: join_text(join), errno },
+    })
+}
+
+/// Waits until the program in between, where there is one, has made room for the one that was meant.
+fn through(plan: &Plan, report: &Report, passage: Option<Passage>, process: Process) -> Result<Process, Error> {
+    let Some(passage) = passage else { return Ok(process) };
+    let (passing, executing) = (plan.steps_of_child() - 1, plan.steps_of_child());
+    let now = || sys::clock(libc::CLOCK_MONOTONIC);
+    report.times[passing][1].store(now(), Relaxed);
+    report.times[executing][0].store(now(), Relaxed);
+    let stopped = passage.outcome();
+    report.times[executing][1].store(now(), Relaxed);
+    let Some(stopped) = stopped else { return Ok(process) };
+    process.kill_and_reap();
+    let (index, errno) = match stopped {
+        Stopped::Setns(errno) => (passing, errno),
+        Stopped::Execve(errno) => (executing, errno),
+    };
+    let (_, step) = &plan.steps[index];
+    Err(Error::Step { step: step.name(), detail: step.detail(), errno })
 }
 
 /// A namespace file to join: opened for this run, or the caller's own.
@@ -329,6 +363,9 @@ fn failed(plan: &Plan, progress: &Progress) -> Option<Error> {
         // The child's table is a copy of ours: it is ours that is full, whichever step noticed it.
         return Some(clone_error(plan, errno));
     }
+    let too_long = errno == Errno::E2BIG && matches!(step, Step::EnterTime(_));
+    // The program in between gets the arguments of the one that is meant.
+    let step = plan.steps.get(stage).filter(|_| too_long).map_or(step, |(_, execve)| execve);
     Some(Error::Step { step: step.name(), detail: step.detail(), errno })
 }
 

@@ -60,6 +60,8 @@ pub enum Step {
     Setpgid(i32),
     /// Set the supplementary groups.
     ExtraGroups(Vec<u32>),
+    /// Keep the capabilities over the next change of ids, until the execve.
+    KeepCapabilities,
     /// Set the group ids.
     Setgid(u32),
     /// Set the user ids.
@@ -74,6 +76,8 @@ pub enum Step {
     CloseFds(Vec<(u32, u32)>),
     /// Give the program the caller's signal mask.
     SignalMask,
+    /// Enter a time namespace, by a program in between that then executes the one that is meant.
+    EnterTime(Join),
     /// Execute the program: the first of these paths that exists.
     Execve(Box<Exec>),
     /// Tell the caller which process this is, by the socket to the init.
@@ -146,7 +150,7 @@ impl Step {
         match self {
             Self::OpenNs(_) => "open_ns",
             Self::Clone(_) => "clone",
-            Self::Setns(_) => "setns",
+            Self::Setns(_) | Self::EnterTime(_) => "setns",
             Self::ClearHandlers => "clear_sighand",
             Self::Unshare(_) => "unshare",
             Self::AwaitMaps => "await_maps",
@@ -166,6 +170,7 @@ impl Step {
             Self::Setsid => "setsid",
             Self::Setpgid(_) => "setpgid",
             Self::ExtraGroups(_) => "extra_groups",
+            Self::KeepCapabilities => "keep_caps",
             Self::Setgid(_) => "setgid",
             Self::Setuid(_) => "setuid",
             Self::UnshareFiles => "unshare_files",
@@ -218,6 +223,7 @@ impl Step {
             Self::Setsid => sys::setsid(),
             Self::Setpgid(group) => sys::setpgid(*group),
             Self::ExtraGroups(groups) => sys::setgroups(groups),
+            Self::KeepCapabilities => sys::prctl(libc::PR_SET_KEEPCAPS, 1).map(|_| ()),
             Self::Setgid(gid) => sys::setgid(*gid),
             Self::Setuid(uid) => sys::setuid(*uid),
             Self::UnshareFiles => sys::unshare(libc::CLONE_FILES.cast_unsigned()),
@@ -226,11 +232,12 @@ impl Step {
                 Ok(())
             }
             Self::ParentDeathSignal(signal) => run.parent_death_signal(*signal),
-            Self::CloseFds(ranges) => child::close_fds(ranges),
+            Self::CloseFds(ranges) => run.close_fds(ranges),
             Self::SignalMask => {
                 sys::set_signal_mask(run.mask);
                 Ok(())
             }
+            Self::EnterTime(_) => Err(run.enter_time()),
             Self::Execve(exec) => Err(child::execve(exec)),
             Self::SendPidfd => run.send_pidfd(),
             Self::Keep(types, by_pidfd) => run.keep(*types, *by_pidfd),
@@ -264,6 +271,7 @@ impl Step {
                 types.to_string()
             }
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
+            Self::EnterTime(join) => join_text(join),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
                 format!(
@@ -297,6 +305,7 @@ impl Step {
             | Self::Stdio
             | Self::Setsid
             | Self::SendPidfd
+            | Self::KeepCapabilities
             | Self::SignalMask => String::new(),
         }
     }
@@ -368,6 +377,10 @@ impl fmt::Display for Step {
                 let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
                 write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
             }
+            Self::EnterTime(join) => {
+                write!(f, "execveat(a program in between); setns({}, {})", join_text(join), join.types)
+            }
+            Self::KeepCapabilities => write!(f, "prctl(PR_SET_KEEPCAPS, 1)"),
             Self::SendPidfd => write!(f, "sendmsg(init, SCM_RIGHTS, [pidfd])"),
             Self::ExecInit(argv) => {
                 write!(f, "execveat(init, \"\", [{}], 0 variables)", list(argv.iter().map(|arg| format!("{arg:?}"))))

@@ -279,13 +279,12 @@ pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
         .unwrap_or(Errno::EIO)
 }
 
-/// `execveat(2)` of an open file, without an environment: returns only why it could not.
-pub fn execveat(file: RawFd, argv: &CStrArray) -> Errno {
-    let envp: [*const c_char; 1] = [ptr::null()];
+/// `execveat(2)` of an open file: returns only why it could not.
+pub fn execveat(file: RawFd, argv: &CStrArray, envp: Option<&CStrArray>) -> Errno {
+    let nothing: [*const c_char; 1] = [ptr::null()];
+    let envp = envp.map_or(nothing.as_ptr(), |envp| envp.0.pointers.as_ptr());
     let empty = libc::AT_EMPTY_PATH;
-    call!(libc::SYS_execveat, file, c"".as_ptr(), argv.0.pointers.as_ptr(), envp.as_ptr(), empty)
-        .err()
-        .unwrap_or(Errno::EIO)
+    call!(libc::SYS_execveat, file, c"".as_ptr(), argv.0.pointers.as_ptr(), envp, empty).err().unwrap_or(Errno::EIO)
 }
 
 /// `openat(2)`, close-on-exec.
@@ -399,6 +398,40 @@ pub fn setuid(uid: u32) -> Result<()> {
     done(call!(libc::SYS_setreuid, uid, uid))
 }
 
+const PR_CAP_AMBIENT: i32 = 47;
+const CAP_SYS_ADMIN: i32 = 21;
+
+/// The effective, permitted and inheritable capabilities of this thread, 32 in a word.
+fn capabilities(call: c_long, sets: &mut [[u32; 3]; 2]) -> Result<()> {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    // SAFETY: both are as large as this version of the header says.
+    done(unsafe { syscall(call, [(&raw const header).addr(), ptr::from_mut(sets).addr(), 0, 0, 0, 0]) })
+}
+
+/// Whether CAP_SYS_ADMIN is in this thread's ambient and in its inheritable set, see capabilities(7).
+#[must_use]
+pub fn has_sys_admin_to_pass_on() -> (bool, bool) {
+    const PR_CAP_AMBIENT_IS_SET: i32 = 1;
+    let mut sets = [[0; 3]; 2];
+    let _ = capabilities(libc::SYS_capget, &mut sets);
+    let ambient = call!(libc::SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_ADMIN, 0, 0);
+    (ambient == Ok(1), sets[0][2] & 1 << CAP_SYS_ADMIN != 0)
+}
+
+/// Lets CAP_SYS_ADMIN, where the thread has it, survive one execve of who is not root.
+pub fn pass_on_sys_admin() {
+    const PR_CAP_AMBIENT_RAISE: i32 = 2;
+    let mut sets = [[0; 3]; 2];
+    if capabilities(libc::SYS_capget, &mut sets).is_err() || sets[0][1] & 1 << CAP_SYS_ADMIN == 0 {
+        return;
+    }
+    sets[0][0] |= 1 << CAP_SYS_ADMIN;
+    sets[0][2] |= 1 << CAP_SYS_ADMIN;
+    if capabilities(libc::SYS_capset, &mut sets).is_ok() {
+        let _ = call!(libc::SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0);
+    }
+}
+
 /// `prctl(2)` with one argument.
 pub fn prctl(option: i32, value: u64) -> Result<usize> {
     call!(libc::SYS_prctl, option, value, 0, 0, 0)
@@ -502,6 +535,19 @@ pub fn set_signal_mask(mask: SignalMask) -> SignalMask {
 
 /// The kernel's `struct sigaction`: handler, flags, restorer, mask.
 type Sigaction = [usize; 4];
+
+/// `rt_sigaction(2)` to ignore it.
+pub fn ignore_signal(signal: i32) -> Result<()> {
+    let action: Sigaction = [libc::SIG_IGN, 0, 0, 0];
+    done(call!(libc::SYS_rt_sigaction, signal, &raw const action, 0, 8))
+}
+
+/// Whether it is ignored.
+#[must_use]
+pub fn ignores_signal(signal: i32) -> bool {
+    let mut action: Sigaction = [0; 4];
+    call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8).is_ok() && action[0] == libc::SIG_IGN
+}
 
 /// `rt_sigaction(2)` to the default.
 pub fn default_signal(signal: i32) -> Result<()> {
@@ -669,6 +715,23 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: the kernel has just made both.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     Ok((above_stdio(read)?, above_stdio(write)?))
+}
+
+/// `read(2)` of two words of four bytes; `None` at the end of the file.
+pub fn read_words(file: BorrowedFd<'_>) -> Option<[[u8; 4]; 2]> {
+    let mut words = [[0; 4]; 2];
+    loop {
+        match call!(libc::SYS_read, file.as_raw_fd(), &raw mut words, size_of_val(&words)) {
+            Err(Errno::EINTR) => {}
+            Ok(8) => return Some(words),
+            _ => return None,
+        }
+    }
+}
+
+/// The same open file at descriptor 3 or above.
+pub fn dup_owned(raw: RawFd) -> Result<OwnedFd> {
+    owned(dup_above(raw, 3).map(register))
 }
 
 /// `socketpair(2)` for whole messages, both ends at descriptor 3 or above; the first learns who sends them.

@@ -230,6 +230,8 @@ fn plans(other: &Living) -> Vec<Row> {
         row(Options { join: vec![by_pidfd(other, "all")], ..shell("", "uname -n") }, "joined"),
         row(Options { join: vec![by_pidfd(other, "user uts pid")], ..shell("ipc net", "uname -n") }, "joined"),
         row(Options { join: vec![by_pidfd(other, "time")], ..shell("", "echo joined") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "time")], ..shell("time", "echo joined") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "time")], user: Some(65534), ..shell("", "id -u") }, "65534"),
         row(Options { join: vec![by_path(other, "uts")], ..shell("", "uname -n") }, "joined"),
         row(with_init(shell("pid uts", "echo $$ $PPID")), "2 1"),
         row(with_init(Options { join: vec![by_path(other, "uts")], ..shell("pid", "uname -n") }), "joined"),
@@ -251,7 +253,7 @@ fn plan_for_newuidmap(outside: u32) -> Option<Arc<Plan>> {
     Some(Arc::new(Plan::new(options, &caller).unwrap()))
 }
 
-const STEPS: usize = 34;
+const STEPS: usize = 36;
 const ONLY_WITHOUT_CLONE3: [usize; 2] = [3, 4];
 const MAP_HELPER: usize = 7;
 
@@ -292,5 +294,7 @@ fn number(step: &Step) -> usize {
         Step::SendPidfd => 31,
         Step::ExecInit(_) => 32,
         Step::Keep(..) => 33,
+        Step::EnterTime(_) => 34,
+        Step::KeepCapabilities => 35,
     }
 }

@@ -76,7 +76,7 @@ class Host:
 
     def _begin(self, name: str | None, kinds: list[str]) -> None:
         self.name, self._kinds = name, kinds
-        self._owner = os.getpid()
+        self._owner, self._closed = os.getpid(), False
         self._started: weakref.WeakSet[Process] = weakref.WeakSet()
 
     def _look(self) -> None:
@@ -182,7 +182,7 @@ class Host:
     @property
     def alive(self) -> bool:
         """Whether the namespaces are still kept."""
-        return self._keeper.poll() is None
+        return not self._closed and self._keeper.poll() is None
 
     @property
     def namespaces(self) -> Mapping[str, NamespaceId]:
@@ -221,9 +221,10 @@ class Host:
 
     def close(self) -> None:
         """End the host and every process in it; do nothing the second time, and in a fork of this process."""
-        if os.getpid() != self._owner or self._keeper.returncode is not None:
+        if self._closed or os.getpid() != self._owner:
             return
         if isinstance(self._keeper, _Found):
+            self._closed = True
             self._keeper.forget()
             return
         if "pid" not in self._kinds:
@@ -231,6 +232,7 @@ class Host:
             while sum(self._kill(pid) for pid in self.pids() if pid != self._owner):
                 self._reap()
         self._keeper.kill()
+        self._closed = True
         try:
             # The kernel ends a pid namespace when all in it are reaped; those that we have started, by us.
             self._reap()
@@ -274,8 +276,8 @@ class Host:
 
     def __del__(self) -> None:
         keeper = getattr(self, "_keeper", None)
-        if keeper is not None and keeper.returncode is None and os.getpid() == self._owner:
-            if isinstance(keeper, Process):
+        if keeper is not None and not self._closed and os.getpid() == self._owner:
+            if keeper.poll() is None and isinstance(keeper, Process):
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close()
 
@@ -311,8 +313,9 @@ class _Found:
         return namespaces(self.pid)
 
     def forget(self) -> None:
-        self.returncode = 0
-        os.close(self._pidfd)
+        if self.returncode is None:
+            self.returncode = 0
+            os.close(self._pidfd)
 
 
 def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]) -> _Init:

@@ -1,6 +1,7 @@
 //! A plan as a C program in the manner of a first course on clone(2): a stack, a child function, clone, waitpid.
 
 use std::ffi::CStr;
+use std::slice;
 
 use nix::sys::signal::Signal;
 
@@ -66,8 +67,11 @@ impl Source {
             Step::Clone(_) if side == Side::Init || (side == Side::Parent && plan.has_intermediate()) => return,
             Step::Clone(types) => self.clone(*types),
             // enter_joined opens them, all of them before it enters the first.
-            Step::OpenNs(_) => return,
-            Step::Setns(joins) => self.setns(joins),
+            Step::OpenNs(_) | Step::KeepCapabilities => return,
+            // A process of its own enters them all at once.
+            Step::Setns(_) => self.setns(&plan.options.join),
+            Step::EnterTime(_) if self.functions.contains(&ENTER_JOINED) => return,
+            Step::EnterTime(join) => self.setns(slice::from_ref(join)),
             Step::Unshare(types) => unshare(*types),
             Step::AwaitMaps => "    char go;\n    if (read(gate[0], &go, 1) != 1)\n        _exit(125);".to_owned(),
             Step::WriteMap(file, whose, text) => write_proc(*whose, file.name(), text),

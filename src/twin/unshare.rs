@@ -1,6 +1,7 @@
 //! A plan as a line for unshare(1) of util-linux.
 
 use std::ffi::CString;
+use std::slice;
 
 use nix::sys::signal::Signal;
 
@@ -67,6 +68,7 @@ impl Line {
     fn step(&mut self, plan: &Plan, step: &Step) {
         match step {
             Step::Setns(joins) => self.join(joins),
+            Step::EnterTime(join) => self.join(slice::from_ref(join)),
             Step::WriteMap(MapFile::Setgroups, _, word) => self.setgroups = Some(word.clone()),
             Step::WriteMap(file, whose, text) => {
                 let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
@@ -122,6 +124,7 @@ impl Line {
             | Step::UnshareFiles
             | Step::Stdio
             | Step::SendPidfd
+            | Step::KeepCapabilities
             | Step::Keep(..)
             | Step::NoteNamespaces(..)
             | Step::SignalMask => {}
