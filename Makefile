@@ -18,9 +18,10 @@ help: ## This list
 demo: $(VENV)/built $(VENV)/experiments ## Every experiment of the tour, on this kernel
 	$(BIN)/nslab tour
 
-test: $(VENV)/built $(VENV)/tested ## All tests: Rust, Python as root and as an ordinary user
+test: $(VENV)/built $(VENV)/tested $(VENV)/pytest-8 ## All tests: Rust, Python as root and as an ordinary user
 	cargo test --quiet --no-default-features
 	$(BIN)/python -m pytest
+	$(VENV)/pytest-8/bin/python -m pytest $(wildcard tests/test_plugin_*.py)
 
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
@@ -37,6 +38,7 @@ lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against th
 bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: table and plot in target/bench
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scan.py --memory
+	$(BIN)/python benches/plugin.py
 
 wheel: $(VENV)/dev ## A wheel in dist
 	$(BIN)/maturin build --release --out dist
@@ -60,6 +62,14 @@ $(VENV)/build: $(VENV)/pip
 
 $(VENV)/dev: pyproject.toml $(VENV)/build
 	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+# The plugin under the oldest pytest that it takes, with this very build.
+$(VENV)/pytest-8: pyproject.toml $(VENV)/core
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$@/bin/python -m pip install --quiet --group pytest-8
+	cp -r $(VENV)/lib/python3*/site-packages/nslab* $@/lib/python3*/site-packages/
 	touch $@
 
 $(VENV)/bench: pyproject.toml $(VENV)/dev
