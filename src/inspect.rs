@@ -1,5 +1,23 @@
 //! Which namespaces a process is in, see namespaces(7) and ioctl_nsfs(2).
 
+pub mod cgroup;
+pub mod clocks;
+pub mod credentials;
+pub mod ipc;
+pub mod mountinfo;
+mod netnsid;
+pub mod network;
+mod nsfs;
+mod outside;
+pub mod peers;
+pub mod processes;
+mod procfs;
+pub mod scan;
+mod target;
+pub mod uts;
+mod walk;
+mod words;
+
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -9,6 +27,9 @@ use nix::errno::Errno;
 
 use crate::namespace::{NAMESPACES, NamespaceSet};
 use crate::sys;
+
+pub use nsfs::Relations;
+pub use target::Target;
 
 /// One namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,6 +30,7 @@
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
 //! fact has one row.
 
+mod arena;
 mod caller;
 mod child;
 mod dumpable;
@@ -39,6 +40,7 @@ pub mod inspect;
 mod keeper;
 mod mount;
 mod namespace;
+mod netlink;
 mod options;
 mod plan;
 mod process;
@@ -49,6 +51,7 @@ mod spawn;
 mod step;
 mod sys;
 mod twin;
+mod visit;
 
 pub use caller::Caller;
 pub use error::Error;

@@ -1,7 +1,11 @@
-//! The door to Python, and with `convert` the only place that names pyo3: exports and conversions.
+//! The door to Python, and with the modules below it the only place that names pyo3: exports and conversions.
 
 mod child;
 mod convert;
+mod process;
+mod scan;
+mod target;
+mod visit;
 
 use std::os::fd::{IntoRawFd, RawFd};
 use std::sync::Arc;
@@ -20,6 +24,14 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 mod _core {
     #[pymodule_export]
     use super::child::Child;
+    #[pymodule_export]
+    use super::process::{capabilities, clocks, id_maps, mounts, processes};
+    #[pymodule_export]
+    use super::scan::{lsns, relations};
+    #[pymodule_export]
+    use super::target::PyTarget;
+    #[pymodule_export]
+    use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{PyPlan, namespaces, open_namespace, plan, table};
 }
@@ -151,8 +163,11 @@ impl PyPlan {
 }
 
 fn rows(found: &inspect::Namespaces) -> Vec<IdRow> {
-    let rows = NAMESPACES.iter().zip(found);
-    rows.filter_map(|(row, id)| id.map(|id| (row.name, id.device, id.inode, id.id))).collect()
+    (0..).zip(found).filter_map(|(kind, id)| Some(id_row(kind, (*id)?))).collect()
+}
+
+fn id_row(kind: usize, id: NamespaceId) -> IdRow {
+    (NAMESPACES[kind].name, id.device, id.inode, id.id)
 }
 
 /// `(type, device, inode, id)` of each namespace of a process, or of what a child of the calling thread would get.

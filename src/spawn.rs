@@ -3,13 +3,13 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
-use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::{Arc, Mutex};
 
 use nix::errno::Errno;
 
+use crate::arena::Arena;
 use crate::child::{Progress, Report, Run};
 use crate::dumpable::KeepDumpable;
 use crate::error::Error;
@@ -20,7 +20,7 @@ use crate::options::{Join, JoinSource};
 use crate::plan::{Plan, Side};
 use crate::process::Process;
 use crate::step::{MapFile, Step, join_text};
-use crate::sys::{self, CStrArray, Mapping, PAGE, SignalMask};
+use crate::sys::{self, CStrArray, SignalMask};
 
 /// A child that executes its program, and how it came to be.
 pub struct Spawned {
@@ -86,8 +86,13 @@ impl Ran {
 }
 
 fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Ran, Error> {
-    let arena = Arena::take(plan)?;
+    let arena = Arena::take(plan.copies_memory()).map_err(|errno| Error::Step {
+        step: "mmap",
+        detail: "stack".to_owned(),
+        errno,
+    })?;
     let report = arena.report();
+    report.clear(plan.steps.len());
     let began = sys::clock(libc::CLOCK_MONOTONIC);
     let opened = open_joins(plan)?;
     let cloning = sys::clock(libc::CLOCK_MONOTONIC);
@@ -293,63 +298,4 @@ fn timeline(plan: &Plan, report: &Report, shift: u64, [began, cloning, resumed]:
             (start, end.saturating_sub(start))
         })
         .collect()
-}
-
-/// The memory of one run: three stacks with guard pages below them, and the report.
-struct Arena {
-    memory: Mapping,
-    shared: bool,
-}
-
-const STACK: usize = 65536;
-const STACKS: usize = 3;
-const REPORT: usize = STACKS * (PAGE + STACK);
-const LENGTH: usize = REPORT + size_of::<Report>();
-/// Arenas kept for the next run: one each for as many threads as are likely to spawn at once.
-const SPARE: usize = 4;
-
-static SPARES: Mutex<Vec<Arena>> = Mutex::new(Vec::new());
-
-impl Arena {
-    fn take(plan: &Plan) -> Result<Self, Error> {
-        // A child that copies the rest of the memory shares this.
-        let shared = plan.copies_memory();
-        // A fork may have left the lock taken for ever, so never wait for it.
-        let spare = SPARES.try_lock().ok().filter(|_| !shared).and_then(|mut spares| spares.pop());
-        let arena = match spare {
-            Some(arena) => arena,
-            None => {
-                Self::map(shared).map_err(|errno| Error::Step { step: "mmap", detail: "stack".to_owned(), errno })?
-            }
-        };
-        arena.report().clear(plan.steps.len());
-        Ok(arena)
-    }
-
-    fn map(shared: bool) -> Result<Self, Errno> {
-        let memory = Mapping::new(LENGTH, shared)?;
-        for stack in 0..STACKS {
-            memory.guard(stack * (PAGE + STACK))?;
-        }
-        Ok(Self { memory, shared })
-    }
-
-    fn stacks(&self) -> [(usize, usize); STACKS] {
-        std::array::from_fn(|stack| (self.memory.address(stack * (PAGE + STACK) + PAGE), STACK))
-    }
-
-    fn report(&self) -> &Report {
-        self.memory.view(REPORT)
-    }
-
-    fn give_back(self) {
-        if self.shared {
-            return;
-        }
-        if let Ok(mut spares) = SPARES.try_lock()
-            && spares.len() < SPARE
-        {
-            spares.push(self);
-        }
-    }
 }

@@ -541,6 +541,40 @@ pub fn namespace_id(raw: RawFd) -> Result<u64> {
     call!(libc::SYS_ioctl, raw, 0x8008_b70d_u32, &raw mut id).map(|_| id)
 }
 
+/// `read(2)` into memory that the caller's process looks at later; 0 is the end of the file.
+pub fn read_into(raw: RawFd, buffer: &[AtomicU8]) -> Result<usize> {
+    call!(libc::SYS_read, raw, buffer.as_ptr(), buffer.len())
+}
+
+/// `uname(2)`: `struct new_utsname`, six names of 65 bytes each.
+pub fn uname(buffer: &[AtomicU8; 6 * 65]) -> Result<()> {
+    done(call!(libc::SYS_uname, buffer.as_ptr()))
+}
+
+/// `socket(2)` for rtnetlink(7).
+pub fn route_socket() -> Result<RawFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    fd(call!(libc::SYS_socket, libc::AF_NETLINK, kind, libc::NETLINK_ROUTE))
+}
+
+/// `fsopen(2)`, close-on-exec (Linux 5.2).
+pub fn fsopen(fstype: &CStr) -> Result<RawFd> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    fd(call!(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC))
+}
+
+/// `fsconfig(FSCONFIG_CMD_CREATE)`.
+pub fn fsconfig_create(context: RawFd) -> Result<()> {
+    const FSCONFIG_CMD_CREATE: u32 = 6;
+    done(call!(libc::SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0))
+}
+
+/// `fsmount(2)`, close-on-exec: a mount that is nowhere, and gone when its descriptor is closed.
+pub fn fsmount(context: RawFd) -> Result<RawFd> {
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    fd(call!(libc::SYS_fsmount, context, FSMOUNT_CLOEXEC, 0))
+}
+
 // ---------------------------------------------------------------------------------------------- the parent's own calls
 
 /// `NS_GET_NSTYPE`, see ioctl_nsfs(2): the `CLONE_NEW*` bit of an open namespace file.
@@ -599,6 +633,17 @@ pub fn pidfd_of_thread() -> Result<OwnedFd> {
     .and_then(above_stdio)
 }
 
+/// `sendto(2)` a peer that needs no address: for netlink, the kernel.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8]) -> Result<()> {
+    done(call!(libc::SYS_sendto, socket.as_raw_fd(), message.as_ptr(), message.len(), 0, 0, 0))
+}
+
+/// `recvfrom(2)`: the length of the whole message, be it longer than the buffer.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    let (raw, length) = (socket.as_raw_fd(), buffer.len());
+    call!(libc::SYS_recvfrom, raw, buffer.as_mut_ptr(), length, libc::MSG_TRUNC, 0, 0)
+}
+
 /// `pidfd_send_signal(2)`.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     done(call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, 0, 0))
@@ -649,6 +694,80 @@ pub fn effective_capabilities() -> u64 {
     let mut data = [[0u32; 3]; 2];
     let _ = call!(libc::SYS_capget, &raw const header, &raw mut data);
     u64::from(data[0][0]) | u64::from(data[1][0]) << 32
+}
+
+// ------------------------------------------------------------------------------------------------------ reading /proc
+
+/// `openat(2)`, close-on-exec.
+pub fn open_at(dir: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
+}
+
+/// `read(2)`.
+pub fn read(raw: RawFd, buffer: &mut [u8]) -> Result<usize> {
+    call!(libc::SYS_read, raw, buffer.as_mut_ptr(), buffer.len())
+}
+
+/// `readlinkat(2)`: what fits into the buffer.
+pub fn read_link<'a>(dir: RawFd, path: &CStr, buffer: &'a mut [u8]) -> Result<&'a [u8]> {
+    let length = call!(libc::SYS_readlinkat, dir, path.as_ptr(), buffer.as_mut_ptr(), buffer.len())?;
+    Ok(&buffer[..length])
+}
+
+/// `newfstatat(2)`: how many links there are to a file.
+pub fn link_count(dir: RawFd, path: &CStr) -> Result<u64> {
+    // SAFETY: all-zero is a valid `stat`.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_newfstatat, dir, path.as_ptr(), &raw mut stat, 0)?;
+    #[allow(clippy::useless_conversion, reason = "it is a u32 on aarch64")]
+    Ok(stat.st_nlink.into())
+}
+
+/// The contents of a file of `/proc`, whose size is not known before.
+pub fn read_file(dir: RawFd, path: &CStr) -> Result<Vec<u8>> {
+    read_open(&open_at(dir, path, libc::O_RDONLY)?, usize::MAX)
+}
+
+/// The rest of such a file, but not more than so many bytes.
+pub fn read_open(file: &OwnedFd, most: usize) -> Result<Vec<u8>> {
+    let (mut bytes, mut end) = (Vec::new(), 0);
+    while end < most {
+        bytes.resize((end + end.clamp(4096, 1 << 16)).min(most), 0);
+        match read(file.as_raw_fd(), &mut bytes[end..]) {
+            Ok(0) => break,
+            Ok(count) => end += count,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(end);
+    Ok(bytes)
+}
+
+/// `NS_GET_USERNS`, see ioctl_nsfs(2): opens the user namespace it belongs to.
+pub fn namespace_owner(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb701, 0))
+}
+
+/// `NS_GET_PARENT`: opens the one that a pid or user namespace was made in.
+pub fn namespace_parent(raw: RawFd) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_ioctl, raw, 0xb702, 0))
+}
+
+/// `NS_GET_OWNER_UID`: who made a user namespace.
+pub fn namespace_owner_uid(raw: RawFd) -> Result<u32> {
+    let mut uid = 0u32;
+    call!(libc::SYS_ioctl, raw, 0xb704, &raw mut uid).map(|_| uid)
+}
+
+/// `pidfd_open(2)`.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
+    owned(call!(libc::SYS_pidfd_open, pid, 0))
+}
+
+/// `pidfd_send_signal(2)` of no signal: `ESRCH` once the process has been reaped.
+pub fn pidfd_probe(pidfd: RawFd) -> Result<()> {
+    done(call!(libc::SYS_pidfd_send_signal, pidfd, 0, 0, 0))
 }
 
 /// The environment. Who changes it meanwhile without Python's lock breaks getenv(3) everywhere else too.

@@ -1,4 +1,4 @@
-//! Nothing is allocated or freed between clone and execve: proved by an allocator that ends every process that does,
+//! Nothing is allocated or freed between clone and execve, nor in a visit: proved by an allocator that ends every process that does,
 //! except the one that runs the plans.
 
 mod lab;
@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::hint::black_box;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::{fs, io};
@@ -17,6 +17,7 @@ use lab::{
     program, refuse_clone3, refused, run_plan, several_ids, shell,
 };
 use nix::errno::Errno;
+use nslab::inspect::{Target, cgroup, ipc, network, uts};
 use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step};
 
 /// The process that may allocate; 0 while everybody may.
@@ -126,6 +127,20 @@ fn no_step_allocates_or_frees_where_clone3_is_refused() {
         return;
     }
     apart("every_step_without_clone3", || own_mounts().and_then(|()| refuse_clone3()));
+}
+
+#[test]
+fn no_visit_allocates_or_frees() {
+    only_this_process_may_allocate();
+    let other = Living::new("visited");
+    let open = |name: &str| fs::File::open(format!("/proc/{}/ns/{name}", other.pid())).unwrap();
+    assert_eq!(uts::names(open("uts").as_raw_fd()).unwrap()[0], b"visited");
+    assert_eq!(network::network(open("net").as_raw_fd()).unwrap().links[0].name, b"lo");
+    let objects = ipc::objects(open("ipc").as_raw_fd()).unwrap();
+    assert!([objects.message_queues, objects.semaphore_sets, objects.shared_memory].iter().all(Result::is_ok));
+    assert!(objects.posix_queues.is_ok());
+    let (paths, refused) = cgroup::paths(&Target::of_pid(other.pid()).unwrap()).unwrap();
+    assert!(refused.is_none() && paths.iter().all(|path| path.inside.is_some()));
 }
 
 #[test]

@@ -21,6 +21,7 @@ _NUMBERS = {
     "close_range": (436, 436),
     "dup3": (292, 24),
     "execve": (59, 221),
+    "fsopen": (430, 430),
     "ioctl": (16, 29),
     "mount": (165, 40),
     "pidfd_send_signal": (424, 424),

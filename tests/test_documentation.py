@@ -17,7 +17,7 @@ import nslab
 
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-MODULES = [f"nslab.{module.name}" for module in pkgutil.iter_modules(nslab.__path__)]
+MODULES = [module.name for module in pkgutil.walk_packages(nslab.__path__, "nslab.")]
 EXAMPLES = ["nslab", *(name for name in MODULES if name not in {"nslab.__main__", "nslab._core"})]
 
 

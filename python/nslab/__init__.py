@@ -33,14 +33,39 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from . import pictures
+    from ._display.options import options
+    from ._inspect.cgroup import cgroup
+    from ._inspect.clocks import clocks
+    from ._inspect.compare import compare
     from ._inspect.ids import NamespaceId, namespaces
+    from ._inspect.ipc import ipc
+    from ._inspect.lsns import lsns
+    from ._inspect.mounts import mounts
+    from ._inspect.network import network
+    from ._inspect.processes import processes
+    from ._inspect.snapshot import snapshot
+    from ._inspect.users import capabilities, id_maps
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "cgroup": "_inspect.cgroup",
+        "clocks": "_inspect.clocks",
+        "compare": "_inspect.compare",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
+        "options": "_display.options",
+        "pictures": "pictures",
+        "ipc": "_inspect.ipc",
+        "lsns": "_inspect.lsns",
+        "mounts": "_inspect.mounts",
+        "network": "_inspect.network",
+        "processes": "_inspect.processes",
+        "snapshot": "_inspect.snapshot",
+        "capabilities": "_inspect.users",
+        "id_maps": "_inspect.users",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
@@ -53,7 +78,9 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import importlib
 
-        value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+        module = importlib.import_module(f".{_LAZY[name]}", __name__)
+        # `pictures` is a module itself.
+        value = getattr(module, name, module)
         globals()[name] = value
         return value
 
@@ -88,9 +115,22 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "capabilities",
+    "cgroup",
+    "clocks",
+    "compare",
+    "id_maps",
+    "ipc",
+    "lsns",
+    "mounts",
     "namespaces",
+    "options",
+    "pictures",
+    "network",
     "plan",
     "probe",
+    "processes",
     "run",
+    "snapshot",
     "spawn",
 ]

@@ -4,7 +4,26 @@ from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
-__all__ = ["Child", "Plan", "namespaces", "open_namespace", "plan", "table"]
+__all__ = [
+    "Child",
+    "Plan",
+    "Target",
+    "capabilities",
+    "cgroup",
+    "clocks",
+    "hostname",
+    "id_maps",
+    "ipc",
+    "lsns",
+    "mounts",
+    "namespaces",
+    "network",
+    "open_namespace",
+    "plan",
+    "processes",
+    "relations",
+    "table",
+]
 
 @final
 class Plan:
@@ -54,6 +73,23 @@ class Child:
     def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
 
+@final
+class Target:
+    """A process, and never another one with the same pid; see `nslab._inspect.target`."""
+
+    def __new__(cls, pid: int | None = None, pidfd: int | None = None) -> Target: ...
+    @property
+    def pid(self) -> int:
+        """The pid in the caller's pid namespace."""
+    def runs(self) -> bool:
+        """Whether it still runs: neither reaped nor a zombie."""
+    def read(self, name: str) -> bytes:
+        """The contents of one of its files in `/proc`."""
+    def namespaces(self) -> list[tuple[str, int, int, int | None]]:
+        """``(type, device, inode, id)`` of each of its namespaces."""
+    def namespace(self, name: str) -> tuple[str, int, int, int | None] | None:
+        """``(type, device, inode, id)`` of one; None where this kernel has no such type or it may not be looked at."""
+
 def plan(
     flags: int,
     argv: list[Any],
@@ -80,5 +116,51 @@ def namespaces(pid: int | None = None) -> list[tuple[str, int, int, int | None]]
 def open_namespace(bits: int, device: int, inode: int, id: int | None, pid: int | None) -> int:
     """Opens a namespace by its numbers, or through this process if it is still in it; returns the descriptor."""
 
+def relations(
+    bits: int, device: int, inode: int, id: int | None, pid: int | None
+) -> tuple[tuple[str, int, int, int | None] | None, tuple[str, int, int, int | None] | None, int | None]:
+    """``(parent, owner, owner's uid)`` of a namespace; each is None where the kernel does not show it."""
+
+def lsns(bits: int, progress: Any | None) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`."""
+
+def processes(target: Target | None) -> list[tuple[Any, ...]]:
+    """All processes, or the target and its descendants, in no order."""
+
+def mounts(target: Target) -> list[tuple[Any, ...]]:
+    """The lines of its mountinfo."""
+
+def id_maps(target: Target) -> tuple[list[list[int]], list[list[int]], bool | None]:
+    """Inside, outside, count of each range of users and of groups; whether setgroups(2) is allowed."""
+
+def capabilities(target: Target) -> tuple[list[int], int, bool]:
+    """Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new are given."""
+
+def clocks(target: Target) -> tuple[list[int], list[int], int]:
+    """The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds."""
+
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+_Id = tuple[str, int, int, int | None]
+_Object = tuple[int, int, int, int, int, list[int]]
+_Queue = tuple[str, int, int, int, int | None]
+
+def network(namespace: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[tuple[int, _Id, int | None]]]:
+    """``(links, routes, peers)`` of an open network namespace: dicts, and ``(number, namespace, pid of one in it)``."""
+
+def ipc(
+    namespace: int,
+) -> tuple[
+    tuple[list[_Object], int | None],
+    tuple[list[_Object], int | None],
+    tuple[list[_Object], int | None],
+    tuple[list[_Queue], int | None],
+]:
+    """Message queues, semaphore sets, shared memory and POSIX queues of an open IPC namespace, or an errno each."""
+
+def cgroup(target: Target) -> tuple[list[tuple[int, list[str], str, str | None]], int | None]:
+    """``(hierarchy, controllers, outside, inside)`` of each of a process's control groups; why the insides are None."""
+
+def hostname(namespace: int) -> tuple[str, str]:
+    """The host name and the NIS domain name of an open UTS namespace."""

@@ -69,6 +69,11 @@ class Plan:
         """Return the same experiment as a C program that compiles with ``cc -Wall``; what it omits is in a comment."""
         return self._core.c_source()
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ._display.twins import twins
+
+        return twins(self)._repr_mimebundle_(include, exclude)
+
     def spawn(self, **stdio: Any) -> Process:
         """Run it: the keywords are ``stdin``, ``stdout``, ``stderr``, ``pipesize`` and those for text, as in `spawn`.
 

@@ -261,6 +261,11 @@ class Process(_core.Child, PopenBase):
 
         return resource.struct_rusage(numbers)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        from ._display.of import card_of
+
+        return card_of(self)._repr_mimebundle_(include, exclude)
+
 
 class _Plain(PopenBase):
     """Asks `subprocess` of this very Python what it does for a call with nothing but the program."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .. import _core
 from .ids import NamespaceId
 from .record import Record
+from .target import Target, namespace_of, pinned
 
 
 @dataclass(frozen=True)
@@ -23,3 +25,19 @@ class Clocks(Record):
     boottime: int
     #: The wall clock: no namespace shifts it.
     realtime: int
+
+
+def clocks(target: Target = None) -> Clocks:
+    """Read the clocks as a process has them.
+
+    ``target`` is a pid, an object that has one, or None for the caller. Raises `ProcessLookupError` when there is no
+    such process.
+
+    >>> with nslab.spawn("time", ["cat"], monotonic=1000, stdin=nslab.PIPE) as process:
+    ...     (nslab.clocks(process).monotonic - nslab.clocks().monotonic) // 10**9 in (999, 1000)
+    True
+    """
+    with pinned(target) as process:
+        (monotonic_offset, boottime_offset), (monotonic, boottime), realtime = _core.clocks(process)
+        namespace = namespace_of(process, "time")
+    return Clocks(namespace, process.pid, monotonic_offset, boottime_offset, monotonic, boottime, realtime)

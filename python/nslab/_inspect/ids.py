@@ -10,6 +10,9 @@ from .. import _core
 from .._namespace import parse_flags
 from .record import Record
 
+# Type, device, inode, 64-bit number.
+Row = tuple[str, int, int, int | None]
+
 
 @dataclass(frozen=True, eq=False)
 class NamespaceId(Record):
@@ -57,8 +60,49 @@ class NamespaceId(Record):
         """
         return _core.open_namespace(*self.key())
 
+    @property
+    def parent(self) -> NamespaceId | None:
+        """The one it was made in, see ioctl_nsfs(2); None but for types pid and user, and outside of the caller's own.
 
-def from_rows(rows: list[tuple[str, int, int, int | None]], pid: int | None) -> Mapping[str, NamespaceId]:
+        Raises `ProcessLookupError` as `open` does.
+
+        >>> with nslab.spawn("pid", ["cat"], stdin=nslab.PIPE) as process:
+        ...     process.namespaces["pid"].parent == nslab.namespaces(os.getpid())["pid"]
+        True
+        """
+        return from_row(_core.relations(*self.key())[0])
+
+    @property
+    def owner(self) -> NamespaceId | None:
+        """The user namespace it belongs to; None where that is outside of the caller's own.
+
+        Raises `ProcessLookupError` as `open` does.
+
+        >>> with nslab.spawn("user uts", ["cat"], stdin=nslab.PIPE) as process:
+        ...     process.namespaces["uts"].owner == process.namespaces["user"]
+        True
+        """
+        return from_row(_core.relations(*self.key())[1])
+
+    @property
+    def owner_uid(self) -> int | None:
+        """The user who made it (type user), or who made its owner.
+
+        Raises `ProcessLookupError` as `open` does.
+
+        >>> with nslab.spawn("user", ["cat"], stdin=nslab.PIPE) as process:
+        ...     process.namespaces["user"].owner_uid == os.geteuid()
+        True
+        """
+        return _core.relations(*self.key())[2]
+
+
+def from_row(row: Row | None, pid: int | None = None) -> NamespaceId | None:
+    """Return what the core reports of one namespace."""
+    return None if row is None else NamespaceId(row[0], row[2], row[1], row[3], pid)
+
+
+def from_rows(rows: list[Row], pid: int | None) -> Mapping[str, NamespaceId]:
     """Return what the core reports as a read-only mapping by type."""
     ids = {kind: NamespaceId(kind, inode, dev, number, pid) for kind, dev, inode, number in rows}
     return MappingProxyType(ids)

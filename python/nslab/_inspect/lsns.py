@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from .ids import NamespaceId
+from .. import _core
+from .._namespace import parse_flags
+from .ids import NamespaceId, from_row
 from .record import Record
+from .visible import limits, proc
+
+if TYPE_CHECKING:
+    from .._namespace import Flags
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,20 @@ class NamespaceInfo(Record):
         """``"uts"``, ``"mnt"``, …."""
         return self.namespace.type
 
+    @property
+    def user(self) -> str | None:
+        """The name of the user of that process, or the number of one without a name."""
+        return None if self.uid is None else _user_name(self.uid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON, also under those names of lsns(8) that are not ours: ``ns``, ``type``, ``user``, …."""
+        relatives = {
+            "pns": self.parent and self.parent.inode,
+            "ons": self.owner and self.owner.inode,
+        }
+        own = {"ns": self.namespace.inode, "type": self.type, "user": self.user}
+        return {**own, **super().to_dict(), **relatives}
+
 
 @dataclass(frozen=True)
 class NamespaceTable(Record):
@@ -65,3 +87,52 @@ class NamespaceTable(Record):
 
     def __getitem__(self, index: int) -> NamespaceInfo:
         return self.namespaces[index]
+
+
+def lsns(types: Flags = "all", *, progress: Callable[[int, int], object] | None = None) -> NamespaceTable:
+    """Find every namespace on the machine: by processes as lsns does, and by threads, descriptors and mounts.
+
+    ``types`` are given as in `nslab.spawn`; ``progress`` is called now and then with the number of processes done and
+    of all. Nothing is raised for what vanishes or may not be looked at; see `NamespaceTable.note`. Raises
+    `FileNotFoundError` without a ``/proc``.
+
+    >>> [row.pid for row in nslab.lsns("uts") if row.namespace == nslab.namespaces(os.getpid())["uts"]]
+    [...]
+    """
+    bits = parse_flags(types)
+    if not bits:
+        raise ValueError("types names no namespace")
+    with proc():
+        rows, unreadable = _core.lsns(bits, progress)
+    return NamespaceTable(tuple(map(_info, rows)), tuple(unreadable), limits(len(unreadable)))
+
+
+def _info(row: tuple[Any, ...]) -> NamespaceInfo:
+    namespace, nprocs, leader, path, nsfs, netnsid, (parent, owner, owner_uid), held_by = row
+    pid, ppid, uid, command = leader or (None, None, None, None)
+    kind, dev, inode, number = namespace
+    return NamespaceInfo(
+        namespace=NamespaceId(kind, inode, dev, number, pid),
+        nprocs=nprocs,
+        pid=pid,
+        ppid=ppid,
+        uid=uid,
+        command=command,
+        path=path,
+        nsfs=tuple(nsfs),
+        netnsid=netnsid,
+        parent=from_row(parent),
+        owner=from_row(owner),
+        owner_uid=owner_uid,
+        held_by=tuple(held_by),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

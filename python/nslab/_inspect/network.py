@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
+from .. import _core
+from .entered import Place, entered
 from .ids import NamespaceId
 from .record import Record
 
@@ -59,6 +63,16 @@ class Link(Record):
 
 
 @dataclass(frozen=True)
+class NextHop(Record):
+    """One of several ways of a route."""
+
+    gateway: str | None
+    device: str | None
+    #: Its share of the packets.
+    weight: int
+
+
+@dataclass(frozen=True)
 class Route(Record):
     """A route, in the words of ``ip -j route``."""
 
@@ -68,6 +82,7 @@ class Route(Record):
     type: str
     #: ``"default"`` or ``"10.0.0.0/24"``.
     destination: str
+    #: The next host, or None.
     gateway: str | None
     #: The name of the link, or None.
     device: str | None
@@ -78,6 +93,8 @@ class Route(Record):
     #: Who made it: ``"kernel"``, ``"boot"``, ``"static"``, …
     protocol: str
     scope: str
+    #: The ways of a multipath route, which has no gateway and device of its own; else empty.
+    nexthops: tuple[NextHop, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,3 +107,31 @@ class Network(Record):
     routes: tuple[Route, ...]
     #: The namespaces behind the numbers in ``Link.peer_netnsid``, as far as they can be told.
     peers: Mapping[int, NamespaceId]
+
+
+def network(target: Place = None) -> Network:
+    """Read the links, addresses and routes of a network namespace, through a child that enters it.
+
+    ``target`` is a pid, an object that has one, a `NamespaceId` of type net, or None for the calling process. Raises
+    `ProcessLookupError` when it is gone, `PermissionError` when it may not be inspected or entered. See rtnetlink(7).
+
+    >>> [link.name for link in nslab.network().links][0]
+    'lo'
+    """
+    with entered(target, "net") as (namespace, fd):
+        links, routes, peers = _core.network(fd)
+    found = {number: NamespaceId(kind, inode, dev, id, pid) for number, (kind, dev, inode, id), pid in peers}
+    return Network(namespace, tuple(map(_link, links)), tuple(map(_route, routes)), MappingProxyType(found))
+
+
+def _link(row: dict[str, Any]) -> Link:
+    addresses = tuple(Address(**address) for address in row.pop("addresses"))
+    return Link(flags=tuple(row.pop("flags")), addresses=addresses, **row)
+
+
+def _route(row: dict[str, Any]) -> Route:
+    hops = row.pop("hops")
+    if len(hops) == 1:
+        [(gateway, device, _)] = hops
+        return Route(gateway=gateway, device=device, **row)
+    return Route(gateway=None, device=None, nexthops=tuple(NextHop(*hop) for hop in hops), **row)

@@ -1,0 +1,107 @@
+//! The text formats of proc(5), as bytes: names and paths may hold any.
+
+use std::ffi::CString;
+use std::os::fd::RawFd;
+use std::str::FromStr;
+
+use nix::errno::Errno;
+
+use crate::sys;
+
+/// `None` for what is gone meanwhile, or not ours to see. That the caller itself has no descriptors or memory left is
+/// another matter.
+pub fn unless_gone<T>(result: sys::Result<T>) -> sys::Result<Option<T>> {
+    match result {
+        Err(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)) => Err(errno),
+        other => Ok(other.ok()),
+    }
+}
+
+/// The entries of an open directory that are numbers: processes, threads, descriptors.
+pub fn numbers(directory: RawFd) -> sys::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    let mut buffer = [0u8; 8192];
+    loop {
+        let length = sys::getdents(directory, &mut buffer)?;
+        if length == 0 {
+            return Ok(found);
+        }
+        let mut entries = &buffer[..length];
+        // struct linux_dirent64: inode, offset (8 each), length (2), type (1), name
+        while let Some(name) = entries.get(19..) {
+            let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+            found.extend(number::<i32>(&name[..end]));
+            let length = usize::from(u16::from_ne_bytes([entries[16], entries[17]]));
+            entries = entries.get(length..).filter(|_| length > 0).unwrap_or_default();
+        }
+    }
+}
+
+/// A path for the kernel; one with a NUL in it would be another.
+pub fn c_path(path: impl Into<Vec<u8>>) -> sys::Result<CString> {
+    CString::new(path).map_err(|_| Errno::EINVAL)
+}
+
+/// A decimal number.
+pub fn number<T: FromStr>(digits: &[u8]) -> Option<T> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The words of a line.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// The fields of `/proc/PID/stat` from the third, the state; the second, the name, may hold any byte.
+pub fn after_name(stat: &[u8]) -> &[u8] {
+    let end = stat.iter().rposition(|byte| *byte == b')').unwrap_or(stat.len());
+    stat.get(end + 2..).unwrap_or_default()
+}
+
+/// `/proc/PID/status`.
+pub struct Status(pub Vec<u8>);
+
+impl Status {
+    /// What follows `key:` and a tab.
+    pub fn value(&self, key: &str) -> Option<&[u8]> {
+        let mut lines = self.0.split(|byte| *byte == b'\n');
+        lines.find_map(|line| line.strip_prefix(key.as_bytes())?.strip_prefix(b":\t"))
+    }
+
+    /// The first number there.
+    pub fn number<T: FromStr>(&self, key: &str) -> Option<T> {
+        number(words(self.value(key)?).next()?)
+    }
+
+    /// A set of bits, in hexadecimal digits.
+    pub fn mask(&self, key: &str) -> Option<u64> {
+        u64::from_str_radix(std::str::from_utf8(self.value(key)?).ok()?, 16).ok()
+    }
+
+    /// The effective user id: the second of four.
+    pub fn euid(&self) -> Option<u32> {
+        number(words(self.value("Uid")?).nth(1)?)
+    }
+
+    /// The short name; the kernel escapes a newline and a backslash here.
+    pub fn name(&self) -> Vec<u8> {
+        let mut name = Vec::new();
+        let mut bytes = self.value("Name").unwrap_or_default().iter();
+        while let Some(byte) = bytes.next() {
+            name.push(match byte {
+                b'\\' => bytes.next().map_or(b'\\', |byte| if *byte == b'n' { b'\n' } else { *byte }),
+                byte => *byte,
+            });
+        }
+        name
+    }
+}
+
+/// The command line of `/proc/PID/cmdline` in one string, as ps(1) and lsns(8) show it; `None` where there is none: a
+/// kernel thread, a zombie.
+pub fn command(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
+    let end = cmdline.iter().rposition(|byte| *byte != 0)? + 1;
+    cmdline.truncate(end);
+    cmdline.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
+    Some(cmdline)
+}
