@@ -33,7 +33,7 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import pictures
+    from . import check, pictures
     from ._display.options import options
     from ._inspect.cgroup import cgroup
     from ._inspect.clocks import clocks
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ._inspect.users import capabilities, id_maps
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
+    from ._shell import Shell, ShellEndedError, shell
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
@@ -71,6 +72,12 @@ else:
         "StepTime": "_plan",
         "Probe": "_probe",
         "probe": "_probe",
+        "Shell": "_shell",
+        "ShellEndedError": "_shell",
+        "shell": "_shell",
+        "check": "check",
+        "load_ipython_extension": "_magics",
+        "unload_ipython_extension": "_magics",
     }
 
     def __getattr__(name: str) -> object:
@@ -79,7 +86,7 @@ else:
         import importlib
 
         module = importlib.import_module(f".{_LAZY[name]}", __name__)
-        # `pictures` is a module itself.
+        # `pictures` and `check` are modules themselves.
         value = getattr(module, name, module)
         globals()[name] = value
         return value
@@ -110,6 +117,8 @@ __all__ = [
     "Popen",
     "Probe",
     "Process",
+    "Shell",
+    "ShellEndedError",
     "SpawnError",
     "Step",
     "StepTime",
@@ -117,6 +126,7 @@ __all__ = [
     "TimeoutExpired",
     "capabilities",
     "cgroup",
+    "check",
     "clocks",
     "compare",
     "id_maps",
@@ -131,6 +141,7 @@ __all__ = [
     "probe",
     "processes",
     "run",
+    "shell",
     "snapshot",
     "spawn",
 ]

@@ -12,8 +12,8 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from . import _warden
@@ -97,7 +97,9 @@ class Shell:
             environment[_warden.VARIABLE] = _warden.environment(self._word)[_warden.VARIABLE]
             options = {"kill_child": True, **options, "env": environment, "pass_fds": fds}
             #: The bash itself.
-            self.process = Process(argv, flags=flags, stdin=self._other, stdout=self._other, stderr=self._other, **options)
+            self.process = Process(
+                argv, flags=flags, stdin=self._other, stdout=self._other, stderr=self._other, **options
+            )
         finally:
             os.close(setup)
 
@@ -166,8 +168,7 @@ class Shell:
                 self._stop(sink)
                 raise subprocess.TimeoutExpired(script, timeout or 0, "".join(texts).encode())
         except KeyboardInterrupt:
-            self._stop(sink)
-            raise
+            raise KeyboardInterrupt(self._stop(sink)) from None
         if check and self.returncode:
             raise subprocess.CalledProcessError(self.returncode, script, "".join(texts))
         return subprocess.CompletedProcess(script, self.returncode, None if output else "".join(texts))
@@ -231,19 +232,21 @@ class Shell:
             if text := self._decoder.decode(data):
                 sink(text)
 
-    def _stop(self, sink: Callable[[str], object]) -> None:
-        """End the script that runs: Ctrl-C, then the job in the foreground, then the bash."""
+    def _stop(self, sink: Callable[[str], object]) -> str:
+        """End the script that runs, as far as it takes, and return what it took."""
         self._write("\x03")
         if self._answer(time.monotonic() + _MOMENT, sink):
-            return
+            return "interrupted: Ctrl-C ended it; the shell lives"
         for number in (signal.SIGTERM, signal.SIGKILL):
             job = os.tcgetpgrp(self._terminal)
-            with suppress(OSError):
-                os.killpg(job, number) if job > 0 and job != self.pid else self.process.send_signal(number)
-            if self._answer(time.monotonic() + _MOMENT, sink):
-                return
+            if job > 0 and job != self.pid:
+                with suppress(ProcessLookupError):
+                    os.killpg(job, number)
+                if self._answer(time.monotonic() + _MOMENT, sink):
+                    return f"interrupted: not Ctrl-C but {number.name} ended it; the shell lives"
         self.process.kill()
-        self._answer(time.monotonic() + _MOMENT, sink)
+        self._answer(None, sink)
+        return "interrupted: the bash itself had to be killed"
 
     # ----------------------------------------------------------------------------------------------------- ending
 

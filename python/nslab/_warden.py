@@ -73,7 +73,6 @@ def start() -> None:
     if os.getpid() in _running or not sys.executable:
         return
     import atexit
-
     from subprocess import DEVNULL
 
     from ._process import Process

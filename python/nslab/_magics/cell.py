@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 import nslab
 
@@ -21,9 +22,6 @@ from .pump import Pump, Sink, screen
 
 # The kernel's limit for one argument with its NUL, MAX_ARG_STRLEN; see execve(2).
 _LONGEST = 131_072
-# Executes the program once it is told to: until then its namespaces can be opened, however short the script.
-_GATE = ["/bin/sh", "-c", 'read -r _; exec "$@" </dev/null', "sh"]
-_GATE_TO_INPUT = ["/bin/sh", "-c", 'read -r _; exec "$@"', "sh"]
 _STREAMS = ("stdout", "stderr")
 _count = itertools.count(1)
 
@@ -54,21 +52,25 @@ class Cell(nslab.Process):
         """
         _warden.start()
         word = f"{_warden.owner()}/{next(_count)}"
-        options = {"env": _warden.environment(word), "kill_child": True, "start_new_session": True, **options}
-        with _script_file(script, program) as files:
-            argv = [*_GATE, *command(script, *files)] if program is None else [*_GATE_TO_INPUT, *program]
-            streams = {"stdin": nslab.PIPE, "stdout": nslab.PIPE, "stderr": nslab.PIPE}
-            cell = cls(argv, flags=flags, pass_fds=files, **streams, **options)
-        cell.script, cell._word, cell.held = script, word, Held(cell)
-        cell._let_go("" if program is None else script)
-        return cell
+        options = {"kill_child": True, "start_new_session": True, **options}
+        options |= {"stdout": nslab.PIPE, "stderr": nslab.PIPE, "stdin": nslab.PIPE if program else nslab.DEVNULL}
+        environment = _warden.environment(word)
+        if program is not None:
+            cell = cls(program, flags=flags, env=environment, **options)._marked(script, word)
+            cell._type(script.encode())
+            return cell
+        with _script_file(script) as files, Gate(environment) as gate:
+            argv, fds = command(script, *files), [*files, gate.file]
+            return cls(argv, flags=flags, env=environment, pass_fds=fds, **options)._marked(script, word)
 
-    def _let_go(self, text: str) -> None:
-        """Open the gate; what follows its line is the program's standard input."""
-        data = b"\n" + text.encode()
+    def _marked(self, script: str, word: str) -> Self:
+        self.script, self._word, self.held = script, word, Held(self)
+        return self
+
+    def _type(self, data: bytes) -> None:
+        """Give it all its standard input at once."""
         assert self.stdin is not None
         if len(data) > 1 << 16:
-            # So that it takes all at once, see pipe(7).
             fcntl.fcntl(self.stdin, fcntl.F_SETPIPE_SZ, len(data))
         with suppress(BrokenPipeError), self.stdin:
             self.stdin.write(data)
@@ -83,10 +85,12 @@ class Cell(nslab.Process):
         self._pump = Pump(self, {name: sinks.get(name) or screen(name) for name in _STREAMS})
         try:
             if not self._pump.run(timeout):
-                self.end()
                 raise subprocess.TimeoutExpired(self.script, timeout or 0)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(interrupt.end(self)) from None
+        except BaseException:
+            self.end()
+            raise
         if self._pump.open:
             self._keep(self._pump)
         return self.wait()
@@ -136,8 +140,21 @@ class Cell(nslab.Process):
         return others
 
     def left(self) -> list[int]:
-        """Return the pids of its descendants that still run."""
+        """Return the pids of its descendants that still run, now that it has ended.
+
+        A daemon that has left the process group and lets go of the output is not looked for: that takes a walk over
+        /proc.
+        """
+        if self.held.is_init or (self._kept is None and not self._has_group()):
+            return []
         return [pid for pid in _warden.marked(self._word) if pid != self.pid]
+
+    def _has_group(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
 
 
 def command(script: str, file: int | None = None) -> list[str]:
@@ -147,9 +164,9 @@ def command(script: str, file: int | None = None) -> list[str]:
 
 
 @contextmanager
-def _script_file(script: str, program: list[str] | None) -> Iterator[list[int]]:
+def _script_file(script: str) -> Iterator[list[int]]:
     """Give the descriptor of a file with the script, if it is too long for an argument."""
-    if program is not None or len(script.encode()) < _LONGEST:
+    if len(script.encode()) < _LONGEST:
         yield []
         return
     with open(os.memfd_create("cell"), "wb") as file:  # noqa: PTH123
@@ -157,3 +174,28 @@ def _script_file(script: str, program: list[str] | None) -> Iterator[list[int]]:
         file.flush()
         file.seek(0)
         yield [file.fileno()]
+
+
+class Gate:
+    """Holds bash back until its namespaces have been opened, however short the script.
+
+    A bash reads the file that BASH_ENV names before anything else: here a pipe, which has nothing to read until the
+    gate opens. Another shell does not wait; then the script may have ended first, and its namespaces with it.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        #: What the shell has to inherit.
+        self.file, self._ours = os.pipe()
+        undo = "unset BASH_ENV"
+        if before := environment.get("BASH_ENV"):
+            undo = f"BASH_ENV={shlex.quote(before)}; . {shlex.quote(before)}"
+        self._line = f"exec {self.file}<&-; {undo}\n".encode()
+        environment["BASH_ENV"] = f"/dev/fd/{self.file}"
+
+    def __enter__(self) -> Gate:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.write(self._ours, self._line)
+        os.close(self.file)
+        os.close(self._ours)

@@ -30,6 +30,11 @@ class Held:
         self.release = weakref.finalize(self, _close, self._files)
 
     @property
+    def is_init(self) -> bool:
+        """Whether it is PID 1 of a pid namespace: with it all in there end."""
+        return len(self.pids) > 1 and self.pids[-1] == 1
+
+    @property
     def types(self) -> tuple[str, ...]:
         """What is held."""
         return tuple(self._files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -16,7 +16,8 @@ import nslab
 from . import views
 from .brief import brief
 from .cell import Cell, command
-from .words import Words, parse, parser
+from .pump import screen
+from .words import Words, parse, parser, usage_error
 
 _STREAMS = ("stdout", "stderr")
 
@@ -25,7 +26,10 @@ _STREAMS = ("stdout", "stderr")
 class NamespaceMagics(Magics):  # type: ignore[misc]
     """The two magics, and the last child they made."""
 
-    last: Any = None
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self.last: Any = None
+        self._background: list[Cell] = []
 
     @cell_magic("ns")
     def run_cell(self, line: str, cell: str) -> None:
@@ -41,10 +45,15 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
         except nslab.SpawnError as error:
             hint = f" ({error.hint})" if error.hint else ""
             raise brief(error, f"{error}{hint}. `%ns doctor` shows what is possible here.") from None
+        except (TypeError, ValueError) as error:
+            usage_error(error)
+        except nslab.ShellEndedError as error:
+            raise brief(error) from None
         except (subprocess.SubprocessError, KeyboardInterrupt) as error:
             if words.raise_error:
-                raise brief(error) from None
-            print(error, file=sys.stderr)
+                raise brief(error, _outcome(error)) from None
+            if not isinstance(error, subprocess.CalledProcessError):
+                print(_outcome(error), file=sys.stderr)
 
     @line_magic("ns")
     def look(self, line: str) -> None:
@@ -70,8 +79,9 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
         flags, options = permitted(words.flags, words.options)
         if words.show:
             views.show(views.plan(nslab.plan(flags, words.program or command(script), **options)))
-        child = Cell.start(flags, script, words.program, **options)
-        self.last = child
+        # What runs in the background is nobody's, if it has no name: it must not become a zombie.
+        self._background = [cell for cell in self._background if cell.poll() is None]
+        child = self.last = Cell.start(flags, script, words.program, **options)
         if words.proc:
             self.shell.user_ns[words.proc] = child
         names = {"stdout": words.out, "stderr": words.err}
@@ -79,6 +89,7 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
             for stream, name in names.items():
                 if name:
                     self.shell.user_ns[name] = getattr(child, stream)
+            self._background.append(child)
             child.background(*(stream for stream in _STREAMS if not names[stream]), timeout=words.timeout)
             return
         texts: dict[str, list[str]] = {stream: [] for stream in _STREAMS if names[stream]}
@@ -87,9 +98,11 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
             status = child.run(words.timeout, **{stream: taken.append for stream, taken in texts.items()})
         finally:
             self._store(names, texts)
+            if child.poll() is None:  # an interrupt came before it was waited for
+                child.end()
         if left := child.left():
             print(f"still running: {views.commands(left)} (their output: %ns show; end them: %ns kill)")
-        if status and words.raise_error:
+        if status:
             raise subprocess.CalledProcessError(status, script)
 
     def _in_shell(self, words: Words, script: str) -> None:
@@ -104,13 +117,11 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
             raise UsageError(f"the shell {words.shell} has its namespaces already: leave the flags and options out")
         self.last = shell
         texts: list[str] = []
-        from .pump import screen
-
         try:
             done = shell.run(script, timeout=words.timeout, output=texts.append if words.out else screen("stdout"))
         finally:
             self._store({"stdout": words.out}, {"stdout": texts})
-        if done.returncode and words.raise_error:
+        if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, script)
 
     def _store(self, names: dict[str, str | None], texts: dict[str, list[str]]) -> None:
@@ -119,12 +130,23 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
                 self.shell.user_ns[name] = "".join(texts[stream])
 
 
-def permitted(flags: list[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+def _outcome(error: BaseException) -> str:
+    """Return what to say instead of the whole script, which the cell shows anyway."""
+    if isinstance(error, subprocess.CalledProcessError):
+        if error.returncode < 0:
+            return f"the cell was ended by {signal.Signals(-error.returncode).name}"
+        return f"the cell returned non-zero exit status {error.returncode}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"the cell was killed after {error.timeout} seconds"
+    return str(error)
+
+
+def permitted(flags: int, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Return what this user can ask for: without privileges, the user namespace too, in which he is root."""
-    bits = nslab.plan(flags, ["true"], **options)._core.flags
-    if not bits or bits & nslab.Namespace.USER or "join" in options or views.privileged():
+    if not flags or flags & nslab.Namespace.USER or "join" in options or views.privileged():
         return flags, options
-    return ["user", *flags], {"map_root_user": True, **options}
+    return flags | nslab.Namespace.USER, {"map_root_user": True, **options}
 
 
 NamespaceMagics.run_cell.__doc__ = parser()[0].format_help().replace("usage: ", "::\n\n  ", 1)
+NamespaceMagics.look.__doc__ = views.HELP

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
-import nslab
-
 from .._cli import switches
+from .._namespace import parse_flags
 
-_USAGE = "%%ns [flag ...] [options] [-- program [argument ...]]"
+_USAGE = "%%%%ns [flag ...] [options] [-- program [argument ...]]"
 _DESCRIPTION = """\
 Run the lines of the cell with the shell, in a fresh child in new Linux namespaces. The flags name the namespaces:
 cgroup, ipc, mnt, net, pid, time, user, uts, or all. A program after -- gets the cell in place of the shell, as in
@@ -25,7 +25,7 @@ _OURS = ("out", "err", "bg", "proc", "raise_error", "timeout", "show", "shell")
 class Words:
     """What was asked for."""
 
-    flags: list[str]
+    flags: int
     options: dict[str, Any]
     program: list[str] | None
     out: str | None = None
@@ -43,6 +43,7 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}\n{self.format_usage().strip()}\nHelp: %%ns?")
 
 
+@functools.cache
 def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
     """Return the parser of the options, and each by its names."""
     made = _Parser(prog="%%ns", usage=_USAGE, description=_DESCRIPTION, add_help=False, allow_abbrev=False)
@@ -81,14 +82,17 @@ def parse(words: list[str], variables: Mapping[str, Any]) -> Words:
         given["join"] = [variables.get(name, name) for name in given["join"]]
     try:
         request = switches.request(given, program)
-        flags += request.flags
-        # Every mistake that can be found without a clone.
-        nslab.plan(flags, ["true"], **request.options)
+        bits = parse_flags([*flags, *request.flags])
     except (TypeError, ValueError) as error:
         made.error(str(error))
-    found = Words(flags, request.options, program or None, **ours)
+    found = Words(bits, request.options, program or None, **ours)
     _check(found, made)
     return found
+
+
+def usage_error(error: Exception) -> NoReturn:
+    """Refuse what `nslab.spawn` has refused before anything was cloned."""
+    parser()[0].error(str(error))
 
 
 def _sort(words: list[str], named: dict[str, argparse.Action]) -> tuple[list[str], list[str]]:
