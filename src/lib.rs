@@ -27,6 +27,16 @@
 //!            reap it ◀─────────────────────── exit
 //! ```
 //!
+//! What belongs to another namespace is read by a *visit*: such a child again, which enters the namespace, reads or
+//! opens a few things there, and is gone. Nothing is executed, and the caller is not moved.
+//!
+//! ```text
+//!            calling process                  child
+//!            clone(VM|VFORK|FILES) ─────────▶ setns([owner,] namespace)
+//!                 (held)                      read a file into the caller's buffer, open a socket that stays open
+//!            reap it, look, talk ◀─────────── exit
+//! ```
+//!
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
 //! fact has one row.
 

@@ -1,4 +1,4 @@
-"""What holds for the pictures that lay out boxes and lines themselves: no text is written over another."""
+"""What holds for the pictures that lay out boxes and lines themselves: no text gets into another's way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from nslab.pictures import Picture
 
 
 def apart(picture: Picture) -> None:
-    """Assert that no two texts of the drawing overlap."""
+    """Assert that no two texts of the drawing overlap, and that no line of the text is one that a name has broken."""
+    assert not any(line.startswith("\\t") for line in picture.text.splitlines())
     boxes = [box for node in ET.fromstring(picture.svg.encode()).iter() if (box := _box(node)) is not None]
     boxes.sort(key=lambda box: box[1])
     for index, (left, top, right, low, text) in enumerate(boxes):

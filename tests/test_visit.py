@@ -301,8 +301,8 @@ def test_where_a_filter_forbids_it(call: str) -> None:
 def test_it_survives_an_interrupt() -> None:
     script = (
         "import nslab, sys\n"
-        "print('ready', flush=True)\n"
         "try:\n"
+        "    print('ready', flush=True)\n"
         "    while True: nslab.network(); nslab.ipc()\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(7)\n"

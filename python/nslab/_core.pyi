@@ -124,8 +124,8 @@ def relations(
 def lsns(bits: int, progress: Any | None) -> tuple[list[tuple[Any, ...]], list[int]]:
     """Every namespace of these types, and the processes that may not be looked into; see `nslab.lsns`."""
 
-def processes(target: Target | None) -> list[tuple[Any, ...]]:
-    """All processes, or the target and its descendants, in no order."""
+def processes(target: Target | None) -> tuple[list[tuple[Any, ...]], list[int]]:
+    """All processes, or the target and its descendants, in no order; and those of which nothing can be read."""
 
 def mounts(target: Target) -> list[tuple[Any, ...]]:
     """The lines of its mountinfo."""

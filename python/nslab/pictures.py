@@ -1,7 +1,13 @@
 """Pictures of what was inspected: functions from the records to a `Picture`, which a notebook shows by itself."""
 
 from ._display.card import card
+from ._display.cgroup import cgroup
+from ._display.clocks import clocks
+from ._display.ipc import ipc
+from ._display.listing import listing
 from ._display.mounts import mounts
+from ._display.network import network
+from ._display.of import picture_of as of
 from ._display.owners import owners
 from ._display.picture import Picture
 from ._display.pids import pids
@@ -14,7 +20,13 @@ from ._display.users import users
 __all__ = [
     "Picture",
     "card",
+    "cgroup",
+    "clocks",
+    "ipc",
+    "listing",
     "mounts",
+    "network",
+    "of",
     "owners",
     "pids",
     "propagation",

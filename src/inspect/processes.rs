@@ -54,7 +54,8 @@ fn open(directory: &OwnedFd, pid: i32) -> Result<OwnedFd, Errno> {
 }
 
 impl Process {
-    /// All of them or, below `root`, it and its descendants. `proceed` is called before each; its error ends the walk.
+    /// All of them or, below `root`, it and its descendants; and those of which nothing can be read. `proceed` is called
+    /// before each; its error ends the walk.
     ///
     /// # Errors
     ///
@@ -62,20 +63,22 @@ impl Process {
     pub fn all<E: From<Errno>>(
         root: Option<i32>,
         mut proceed: impl FnMut(usize, usize) -> Result<(), E>,
-    ) -> Result<Vec<Self>, E> {
+    ) -> Result<(Vec<Self>, Vec<i32>), E> {
         let directory = sys::open_at(libc::AT_FDCWD, c"/proc", libc::O_RDONLY | libc::O_DIRECTORY)?;
         let device = sys::identity(sys::open_at(directory.as_raw_fd(), c"self/ns/mnt", libc::O_RDONLY)?.as_raw_fd())?.0;
         let mut pids = procfs::numbers(directory.as_raw_fd())?;
         if let Some(root) = root {
             pids = family(&directory, root, &pids)?;
         }
-        let mut found = Vec::with_capacity(pids.len());
+        let (mut found, mut refused) = (Vec::with_capacity(pids.len()), Vec::new());
         for (done, pid) in pids.iter().enumerate() {
             proceed(done, pids.len())?;
-            let process = open(&directory, *pid).and_then(|process| Self::read(*pid, &process, device));
-            found.extend(procfs::unless_gone(process)?);
+            match open(&directory, *pid).and_then(|process| Self::read(*pid, &process, device)) {
+                Err(Errno::EACCES | Errno::EPERM) => refused.push(*pid),
+                process => found.extend(procfs::unless_gone(process)?),
+            }
         }
-        Ok(found)
+        Ok((found, refused))
     }
 
     fn read(pid: i32, process: &OwnedFd, device: u64) -> Result<Self, Errno> {

@@ -33,7 +33,7 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// `ESRCH` when there is none; `ENOENT` when there is one, but not in this `/proc`: that of another pid
+    /// `ESRCH` when there is none; `ENOENT` or `EPERM` when there is one, but not in this `/proc`: that of another pid
     /// namespace, or it hides the processes of others (`hidepid`, see proc(5)); `EINVAL` for a thread.
     pub fn of_pid(pid: i32) -> Result<Self, Errno> {
         // For a thread that leads no process it was EINVAL at first, and is ENOENT now.
@@ -53,11 +53,14 @@ impl Target {
             Some(-1) => return Err(Errno::ESRCH),
             _ => return Err(Errno::ENOENT),
         };
-        let directory = open_directory(&number.to_string());
+        let opened = open_directory(&number.to_string()).and_then(|directory| {
+            // Of a hidden one there may be the directory, but nothing in it.
+            sys::open_at(directory.as_raw_fd(), c"stat", libc::O_PATH).map(|_| directory)
+        });
         // As long as it has not been reaped, nobody else can have got its number.
         match sys::pidfd_probe(pidfd) {
             Err(Errno::ESRCH) => Err(Errno::ESRCH),
-            _ => Ok(Self { pid, number, directory: directory? }),
+            _ => Ok(Self { pid, number, directory: opened? }),
         }
     }
 

@@ -22,12 +22,12 @@ type MountRow =
 /// Inside, outside, count of each range of users and of groups; whether setgroups(2) is allowed.
 type MapRows = (Vec<[u32; 3]>, Vec<[u32; 3]>, Option<bool>);
 
-/// All processes, or the target and its descendants, in no order.
+/// All processes, or the target and its descendants, in no order; and those of which nothing can be read.
 #[pyfunction]
-pub fn processes(py: Python<'_>, target: Option<&Bound<'_, PyTarget>>) -> PyResult<Vec<ProcessRow>> {
+pub fn processes(py: Python<'_>, target: Option<&Bound<'_, PyTarget>>) -> PyResult<(Vec<ProcessRow>, Vec<i32>)> {
     let root = target.map(|target| target.get().0.number());
-    let found = py.detach(|| Process::all(root, proceed(None)))?;
-    Ok(found.into_iter().map(process_row).collect())
+    let (found, refused) = py.detach(|| Process::all(root, proceed(None)))?;
+    Ok((found.into_iter().map(process_row).collect(), refused))
 }
 
 /// The lines of its mountinfo.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import nslab
 
-from . import switches
+from . import look, switches
 from .foreground import Foreground, failure_status
 
 DESCRIPTION = "Run programs in new Linux namespaces, and see what that does."
@@ -92,6 +92,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]
     doctor = add("doctor", _doctor, "try what the kernel allows here, and say why where it does not", "[options]")
     doctor.add_argument("--for", dest="flags", metavar="NAMES", default="all", help='only these, as "user net"')
     doctor.add_argument("--json", action="store_true", help="as JSON")
+
+    look.add_verbs(add)
 
     tour = add("tour", _tour, "make the classroom's experiments on this kernel", "[options] [experiment ...]")
     tour.add_argument("experiments", nargs="*", metavar="experiment", help="only these; --list names them")

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 # Record -> (module, function) in this package.
 _PICTURES = {
     "Capabilities": ("users", "users"),
+    "CgroupView": ("cgroup", "cgroup"),
+    "Clocks": ("clocks", "clocks"),
     "Comparison": ("card", "card"),
     "IdMaps": ("users", "users"),
+    "IpcObjects": ("ipc", "ipc"),
     "MountDiff": ("mounts", "mounts"),
     "Mounts": ("mounts", "mounts"),
     "NamespaceTable": ("owners", "owners"),
+    "Network": ("network", "network"),
     "ProcessTree": ("pids", "pids"),
     "Snapshot": ("sides", "alone"),
 }

@@ -11,7 +11,7 @@ from .outline import Line, Outline
 from .palette import FAINT, look
 from .picture import Picture
 from .svg import Canvas
-from .text import mermaid, several
+from .text import clean, mermaid, several
 from .user_tree import UserTree, first_process, holder, made_by
 
 _HEADER = ("namespace", "processes", "first process", "made by", "kept alive by")
@@ -47,12 +47,12 @@ def _summary(table: NamespaceTable) -> str:
     kinds = Counter(row.type for row in table)
     alone = sum(bool(holder(row)) for row in table)
     told = [f"{len(table)} namespace{'s' * (len(table) != 1)}"]
-    told[0] += ": " * bool(kinds) + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    told[0] += ": " * bool(kinds) + ", ".join(f"{count} {clean(kind)}" for kind, count in sorted(kinds.items()))
     if alone:
         told.append(f"{_HELD} {alone} without a process")
-    if table.unreadable:
-        told.append(f"{len(table.unreadable)} processes could not be looked into")
-    return "; ".join([*told, *([table.note] if table.note else [])])
+    if table.note:
+        told.append(clean(table.note))
+    return "; ".join(told)
 
 
 def _lines(tree: UserTree) -> Iterator[Line]:

@@ -30,11 +30,12 @@ def sides(inside: Snapshot, outside: Snapshot) -> Picture:
     """Draw what both answer to the same questions; of long answers, such as the mounts, only what differs."""
     # First of all, so that in stable mode the two are not numbered behind all their processes.
     names = name(inside.name), name(outside.name)
-    compared = [_compare(question, inside, outside) for question in QUESTIONS]
-    header = ["", "namespace", f"inside: {names[0]}", f"outside: {names[1]}", ""]
+    words = ("inside", "outside") if outside.name == "host" else ("left", "right")
+    compared = [_compare(question, inside, outside, words) for question in QUESTIONS]
+    header = ["", "namespace", *(f"{word}: {who}" for word, who in zip(words, names, strict=True)), ""]
     table = Table(header, [row for item in compared for row in item.rows], limit=44)
     summary = _summary(compared)
-    canvas = Canvas(f"The same questions, inside and outside: {names[0]} and {names[1]}", summary)
+    canvas = Canvas(f"The same questions, {' and '.join(words)}: {names[0]} and {names[1]}", summary)
     canvas.text(0, 14, canvas.title, size=16, bold=True, width=900)
     canvas.text(0, 38, summary, fill=FAINT)
     table.draw(canvas, 0, 52)
@@ -48,7 +49,7 @@ def alone(snapshot: Snapshot) -> Picture:
         answer = question.ask(snapshot)
         own = namespace_cell(look(snapshot.namespaces.get(question.namespace)))
         rows.append([question.title, own, Cell(answer.text) if answer else _missing(question, snapshot)])
-        items = [*answer.items.values()] if answer else []
+        items = [*answer.items.values()] if answer and not answer.whole else []
         rows += [["", "", Cell(item, faint=True)] for item in items[:_LINES]]
         if len(items) > _LINES:
             rows.append(["", "", Cell(f"… and {len(items) - _LINES} more", faint=True)])
@@ -65,7 +66,7 @@ def _summary(compared: list[_Compared]) -> str:
     return words + (f", {counts[_UNKNOWN]} are not known" if counts[_UNKNOWN] else "")
 
 
-def _compare(question: Question, inside: Snapshot, outside: Snapshot) -> _Compared:
+def _compare(question: Question, inside: Snapshot, outside: Snapshot, words: tuple[str, str]) -> _Compared:
     answers = (question.ask(inside), question.ask(outside))
     if answers[0] is None or answers[1] is None:
         verdict = Cell(_UNKNOWN, faint=True)
@@ -79,7 +80,7 @@ def _compare(question: Question, inside: Snapshot, outside: Snapshot) -> _Compar
     ]
     head: list[str | Cell] = [question.title, _namespaces(question.namespace, inside, outside), *cells, verdict]
     return _Compared(
-        question, verdict.text, [head, *(_differences(*answers, question.apart) if verdict.strong else [])]
+        question, verdict.text, [head, *(_differences(*answers, question.apart, words) if verdict.strong else [])]
     )
 
 
@@ -95,14 +96,18 @@ def _namespaces(kind: str, inside: Snapshot, outside: Snapshot) -> Cell:
     return Cell(f"same {kind}", faint=True) if held[0] == held[1] else Cell(f"another {kind}")
 
 
-def _differences(inside: Answer | None, outside: Answer | None, apart: str) -> list[list[str | Cell]]:
+def _differences(
+    inside: Answer | None, outside: Answer | None, apart: str, words: tuple[str, str]
+) -> list[list[str | Cell]]:
     """Return a row for each item that only one side has, or that is not the same on both."""
+    if inside and outside and inside.whole and outside.whole:
+        return []
     ours, theirs = inside.items if inside else {}, outside.items if outside else {}
     both = [key for key in ours if key in theirs and ours[key] != theirs[key]]
     mine = [key for key in ours if key not in theirs]
     other = [key for key in theirs if key not in ours]
     rows: list[list[str | Cell]] = []
-    for keys, verdict in ((both, apart), (mine, "only inside"), (other, "only outside")):
+    for keys, verdict in ((both, apart), (mine, f"only {words[0]}"), (other, f"only {words[1]}")):
         rows += [_row(ours.get(key, ""), theirs.get(key, ""), verdict) for key in keys[:_LINES]]
         if len(keys) > _LINES:
             more = f"… and {len(keys) - _LINES} more"

@@ -13,7 +13,7 @@ from .palette import FAINT, look
 from .picture import Picture
 from .ribbons import draw_ribbons, span
 from .svg import Canvas, measure
-from .text import mermaid, several
+from .text import clean, mermaid, several
 from .user_tree import UserTree, first_process, holder, made_by
 from .wording import wrapped
 
@@ -61,7 +61,7 @@ def _title(tables: list[NamespaceTable], maps: list[IdMaps], capabilities: list[
 
 
 def _say(canvas: Canvas, y: float, text: str, lines: list[str], *, bold: bool = False) -> float:
-    for line in wrapped(text, _WIDE):
+    for line in wrapped(clean(text), _WIDE):
         canvas.text(0, y + 14, line, bold=bold, fill="#1a1a1a" if bold else FAINT, width=_WIDE + 40)
         lines.append(line)
         y += 18
@@ -176,7 +176,7 @@ def _held(held: tuple[str, ...], known: int) -> str:
 def _listed(canvas: Canvas, y: float, kind: str, text: str, lines: list[str]) -> float:
     canvas.text(0, y + 14, kind)
     left = measure("inheritable ") + 8
-    for at, line in enumerate(wrapped(text, _WIDE - left)):
+    for at, line in enumerate(wrapped(clean(text), _WIDE - left)):
         canvas.text(left, y + 14, line, bold=at == 0 and text.startswith("all"), width=_WIDE)
         lines.append(f"  {'' if at else kind:12}{line}")
         y += 18

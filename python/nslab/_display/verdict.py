@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .crossing import Column, Crossing, Row
 from .labels import stand_in
 from .options import options
-from .text import several
+from .text import clean, several, shorten
 
 # What more there is to say, the picture says.
 _KINDS = 3
@@ -48,7 +48,7 @@ def _connections(shown: Crossing) -> Iterator[Sentence]:
     names = _names(shown.columns)
     told = [row for row in shown.rows if row.links and not row.new]
     for row in told[:_KINDS]:
-        where = row.first.target
+        where = _place(row.first.target)
         also = f" The same holds for {_count(row)}." if row.more else ""
         peers = sorted({at for link in row.links if link.both for at in link[:2]})
         if peers:
@@ -76,9 +76,8 @@ def _apart(shown: Crossing) -> Iterator[Sentence]:
     names = _names(shown.columns)
     for column in shown.columns:
         if len(column.names) > 1:
-            yield Sentence(
-                "=", f"{_all(list(column.names))} are in the same mount namespace: one list for all of them."
-            )
+            who = _all([_place(name) for name in column.names])
+            yield Sentence("=", f"{who} are in the same mount namespace: one list for all of them.")
     linked = {at for row in shown.rows for link in row.links for at in link[:2]}
     alone = [name for at, name in enumerate(names) if at not in linked]
     if len(names) == 1 and len(shown.columns[0].names) == 1:
@@ -101,7 +100,9 @@ def _changes(shown: Crossing) -> Iterator[Sentence]:
     for row in shown.rows:
         if not row.new:
             continue
-        what = f"{row.first.target} ({row.first.fstype})" + (f", like {_count(row)}," if row.more else "")
+        what = f"{_place(row.first.target)} ({_place(row.first.fstype)})" + (
+            f", like {_count(row)}," if row.more else ""
+        )
         if row.origin is None:
             stayed = " and stayed there" if len(shown.columns) > 1 and not row.links else ""
             yield Sentence("+", f"{what} was mounted in {_all([names[at] for at in row.new])}{stayed}.")
@@ -123,7 +124,7 @@ def _hides(shown: Crossing, row: Row) -> str:
         column = shown.columns[at]
         below = {mount.id: mount.target for mount in column.mounts}
         if at != row.origin and any(below.get(mount.parent) == mount.target for mount in row.cells[at]):
-            return f", and hides {column.name}'s own {row.first.target}"
+            return f", and hides {column.name}'s own {_place(row.first.target)}"
     return ""
 
 
@@ -135,7 +136,11 @@ def _because(shown: Crossing, row: Row) -> str:
         return ""
     held = [any(other.shared == mount.shared for other in shown.columns[at].mounts) for at in row.new]
     where = "in both" if len(held) == 2 else "in all of them"
-    return f" Why: it was put on the mount {mount.target}, which is {group(mount.shared)} {where}." if all(held) else ""
+    return (
+        f" Why: it was put on the mount {_place(mount.target)}, which is {group(mount.shared)} {where}."
+        if all(held)
+        else ""
+    )
 
 
 def _both(row: Row) -> bool:
@@ -143,7 +148,11 @@ def _both(row: Row) -> bool:
 
 
 def _count(row: Row) -> str:
-    return f"{len(row.more)} more" if len(row.more) > 1 else row.more[0]
+    return f"{len(row.more)} more mounts" if len(row.more) > 1 else _place(row.more[0])
+
+
+def _place(path: str) -> str:
+    return shorten(clean(path), 60)
 
 
 def _names(columns: tuple[Column, ...]) -> list[str]:

@@ -29,6 +29,8 @@ class Answer(NamedTuple):
     text: str
     #: One by one, by what makes it the same thing on the other side; empty where the line says it all.
     items: Mapping[Hashable, str] = MappingProxyType({})
+    #: Whether these are all there are, so that only what another side lacks is worth a line.
+    whole: bool = False
 
 
 class Question(NamedTuple):
@@ -63,9 +65,10 @@ def _capabilities(snapshot: Snapshot) -> Answer | None:
     if held is None:
         return None
     count = len(held.effective)
+    names: dict[Hashable, str] = {name: clean(name) for name in held.effective}
     if count in (0, held.known):
-        return Answer(f"{'all' if count else 'none'} of {held.known}")
-    return Answer(f"{count} of {held.known}", {name: clean(name) for name in held.effective})
+        return Answer(f"{'all' if count else 'none'} of {held.known}", names, whole=True)
+    return Answer(f"{count} of {held.known}", names)
 
 
 def _id_map(snapshot: Snapshot) -> Answer | None:

@@ -9,7 +9,7 @@ from .._inspect.mounts import Mount
 from .crossing import Crossing, Link, Row
 from .labels import stand_in
 from .svg import measure
-from .text import mermaid, pad, several, shorten, width
+from .text import clean, mermaid, pad, several, shorten, width
 from .verdict import Sentence, group
 
 # Of the text, in cells.
@@ -47,13 +47,13 @@ def face_of(shown: Crossing, row: Row, at: int) -> Face | None:
     if inside:
         words += f", also {several(inside, 1)}"
     more = f"… and {len(row.more)} more in the same way" if row.more else ""
-    return Face(mount.target, mount.fstype, words, _badge(row, at), more)
+    return Face(clean(mount.target), clean(mount.fstype), words, _badge(row, at), more)
 
 
 def tags(mount: Mount) -> str:
-    """Return its propagation in mountinfo's words, ``"shared:1 master:2"``; else ``"private"`` or ``"unbindable"``."""
-    tags = [("shared", mount.shared), ("master", mount.master)]
-    found = [f"{tag}:{stand_in('group', number)}" for tag, number in tags if number is not None]
+    """Return its propagation in the words of mountinfo: ``"shared:1 master:2"``, else ``"private"``, …."""
+    groups = [("shared", mount.shared), ("master", mount.master)]
+    found = [f"{tag}:{stand_in('group', number)}" for tag, number in groups if number is not None]
     return " ".join(found) or mount.propagation
 
 

@@ -60,13 +60,13 @@ def processes(target: Target = None) -> ProcessTree:
     """
     if target is None:
         with proc():
-            rows = _core.processes(None)
+            rows, refused = _core.processes(None)
     else:
         with pinned(target) as process:
-            rows = _core.processes(process)
+            rows, refused = _core.processes(process)
             if not rows:
                 raise ProcessLookupError(errno.ESRCH, f"process {process.pid} has ended")
-    return ProcessTree(_grow(rows), limits(sum(row[-1] is None for row in rows)))
+    return ProcessTree(_grow(rows), limits(len(refused) + sum(row[-1] is None for row in rows)))
 
 
 def _grow(rows: list[tuple[Any, ...]]) -> tuple[ProcessInfo, ...]:

@@ -23,6 +23,8 @@ class HasPid(Protocol):
         """In the caller's pid namespace."""
 
 
+PF_KTHREAD = 0x00200000
+
 #: What all questions about a process take: its pid, an object that has one, or None for the calling process.
 Target = int | HasPid | None
 
@@ -76,11 +78,12 @@ def _unreachable(pid: int | None, error: OSError) -> OSError:
         return ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
     if error.errno == errno.EINVAL:
         return ProcessLookupError(errno.ESRCH, f"{pid} is a thread, not a process")
-    if error.errno != errno.ENOENT:
+    if error.errno not in (errno.ENOENT, errno.EPERM):
         return error
     if not Path("/proc/self").exists():
         return no_proc()
-    return PermissionError(errno.EPERM, f"process {pid} is hidden: /proc is mounted with hidepid, see proc(5)")
+    hidden = "/proc is mounted with hidepid, see proc(5)"
+    return PermissionError(errno.EPERM, f"process {pid} may not be inspected: {hidden}")
 
 
 def _refused(process: _core.Target, error: OSError) -> OSError:
@@ -97,17 +100,11 @@ def _ended(pid: int) -> ProcessLookupError:
 
 def _reason(process: _core.Target) -> str:
     """Return why ptrace(2) forbids to look into it."""
-    try:
-        status = process.read("status").decode(errors="replace")
-        flags = int(process.read("stat").rpartition(b")")[2].split()[6])
-    except (OSError, ValueError, IndexError):
-        return "its /proc is hidden"
+    status = process.read("status").decode(errors="replace")
+    flags = int(process.read("stat").rpartition(b")")[2].split()[6])
     if flags & PF_KTHREAD:
         return "it is a kernel thread"
     uid = next(int(line.split()[2]) for line in status.splitlines() if line.startswith("Uid:"))
     if uid != os.geteuid():
         return f"it belongs to another user (uid {uid})"
     return "it has more privileges than the caller, or protects itself"
-
-
-PF_KTHREAD = 0x00200000

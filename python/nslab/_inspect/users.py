@@ -88,8 +88,8 @@ def _ranges(rows: list[list[int]]) -> tuple[IdRange, ...]:
 def capabilities(target: Target = None) -> Capabilities:
     """Read what a process may do in its own user namespace.
 
-    See capabilities(7). ``target`` is a pid, an object that has one, or None for the caller. Raises `ProcessLookupError` when there is no
-    such process.
+    See capabilities(7). ``target`` is a pid, an object that has one, or None for the caller. Raises
+    `ProcessLookupError` when there is no such process.
 
     >>> with nslab.spawn("user", ["cat"], map_root_user=True, stdin=nslab.PIPE) as process:
     ...     "CAP_SYS_ADMIN" in nslab.capabilities(process).effective

@@ -34,7 +34,8 @@ def limits(unreadable: int) -> str | None:
     notes = []
     if unreadable:
         who = "" if os.geteuid() == 0 else " of other users: root sees more"
-        notes.append(f"{unreadable} processes may not be looked into{who}")
+        what = "1 process" if unreadable == 1 else f"{unreadable} processes"
+        notes.append(f"{what} may not be looked into{who}")
     if hidden := _hidepid():
         notes.append(f"/proc hides the processes of other users ({hidden})")
     try:
