@@ -10,6 +10,10 @@ from typing import Any
 
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
+from jupyter_core.utils import ensure_event_loop
+
+# The client keeps one for the life of the thread.
+ensure_event_loop()
 
 Output = list[tuple[str, str]]
 

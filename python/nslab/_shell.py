@@ -70,7 +70,7 @@ class Shell:
         self._number = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         #: The exit status of the last script, as ``$?`` has it.
-        self.returncode = 0
+        self.status = 0
         self._late: list[str] = []
         self._terminal, self._other = os.openpty()
         self._control, theirs = socket.socketpair()
@@ -125,9 +125,19 @@ class Shell:
         """The namespaces of the bash, by type."""
         return self.process.namespaces
 
+    @property
+    def pidfd(self) -> int:
+        """The pidfd of the bash: with pid and pidfd, a shell is a process that every inspection takes."""
+        return self.process.pidfd
+
     def fileno(self) -> int:
-        """The pidfd of the bash; with it a shell is what ``join`` of `nslab.spawn` takes."""
-        return self.process.fileno()
+        """Return the pidfd, by which ``join`` of `nslab.spawn` takes a shell."""
+        return self.process.pidfd
+
+    @property
+    def returncode(self) -> int | None:
+        """The return code of the bash itself, None while it lives; see `status` for that of a script."""
+        return self.poll()
 
     def poll(self) -> int | None:
         """Return None while it lives, else the return code of the bash."""
@@ -169,9 +179,9 @@ class Shell:
                 raise subprocess.TimeoutExpired(script, timeout or 0, "".join(texts).encode())
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self._stop(sink)) from None
-        if check and self.returncode:
-            raise subprocess.CalledProcessError(self.returncode, script, "".join(texts))
-        return subprocess.CompletedProcess(script, self.returncode, None if output else "".join(texts))
+        if check and self.status:
+            raise subprocess.CalledProcessError(self.status, script, "".join(texts))
+        return subprocess.CompletedProcess(script, self.status, None if output else "".join(texts))
 
     def show(self) -> None:
         """Print what background jobs have written between the scripts."""
@@ -208,7 +218,7 @@ class Shell:
             over = self._control.fileno() in ready and self._status()
             self._read(sink)
             if ended:
-                self.returncode = self.process.wait()
+                self.status = self.process.wait()
             if ended or over:
                 return True
 
@@ -219,7 +229,7 @@ class Shell:
         for report in self._control.recv(4096).split(b"\0")[:-1]:
             number, status = map(int, report.split())
             if number == self._number:
-                self.returncode, found = status, True
+                self.status, found = status, True
         return found
 
     def _read(self, sink: Callable[[str], object]) -> None:
@@ -272,7 +282,7 @@ class Shell:
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "process", None) is not None:
+        if "process" in vars(self):
             self.close()
 
 

@@ -91,8 +91,9 @@ class Cell(nslab.Process):
         except BaseException:
             self.end()
             raise
-        if self._pump.open:
-            self._keep(self._pump)
+        pump, self._pump = self._pump, None
+        if pump.open:
+            self._keep(pump)
         return self.wait()
 
     def background(self, *streams: str, timeout: float | None = None) -> None:

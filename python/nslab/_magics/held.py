@@ -18,7 +18,8 @@ class Held:
     """Descriptors of the namespaces that a process has of its own, until `release`."""
 
     def __init__(self, process: nslab.Process) -> None:
-        self._process = process
+        # A cycle would keep the namespaces until the garbage collector comes.
+        self._process = weakref.ref(process)
         own, self._files = nslab.namespaces(os.getpid()), dict[str, int]()
         for kind, namespace in process.namespaces.items():
             if namespace != own.get(kind) and kind not in _MORTAL:
@@ -45,11 +46,12 @@ class Held:
 
         Raises `ProcessLookupError` when nothing of it is left.
         """
-        if self._process.poll() is None:
-            yield self._process.pid
+        process = self._process()
+        if process is not None and process.poll() is None:
+            yield process.pid
             return
         if not self._files:
-            raise ProcessLookupError(f"process {self._process.pid} has ended, and nothing of its namespaces is left")
+            raise ProcessLookupError(f"process {self.pids[0]} has ended, and nothing of its namespaces is left")
         waits = nslab.spawn(
             0, ["cat"], join=list(self._files.values()), stdin=nslab.PIPE, stdout=nslab.DEVNULL, kill_child=True
         )

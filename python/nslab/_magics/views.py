@@ -71,7 +71,7 @@ def _alive(target: Any) -> Iterator[Any]:
         with target.held.looker() as pid:
             yield pid
     else:
-        yield getattr(target, "process", target)
+        yield target
 
 
 def _need(targets: Sequence[Any]) -> Any:
@@ -81,8 +81,8 @@ def _need(targets: Sequence[Any]) -> Any:
 
 
 def _sides(question: Callable[..., Any], targets: Sequence[Any]) -> list[Any]:
-    """Return the answers of the host and of the targets."""
-    answers = [question()]
+    """Return the answers of the host and of a target, or those of several targets."""
+    answers = [question()] if len(targets) < 2 else []
     for target in targets or [_need(targets)]:
         with _alive(target) as process:
             answers.append(question(process))
@@ -93,13 +93,8 @@ def _sides(question: Callable[..., Any], targets: Sequence[Any]) -> list[Any]:
 
 
 def _card(targets: Sequence[Any]) -> None:
-    target = _need(targets)
-    if len(targets) > 1:
-        show(pictures.card(nslab.compare("self", *(getattr(target, "process", target) for target in targets))))
-    elif isinstance(target, int):
-        show(pictures.card(nslab.compare("self", target)))
-    else:
-        show(getattr(target, "process", target))
+    _need(targets)
+    show(pictures.card(nslab.compare("self", *targets)))
 
 
 def _tree(_targets: Sequence[Any]) -> None:
@@ -113,12 +108,22 @@ def _pids(targets: Sequence[Any]) -> None:
             f"process {target.pid}, which was {target.held.pids[-1]} in its pid namespace, has ended, and all in it "
             "with it: start a cell with --bg, or use nslab.shell(), to look at it while it runs"
         )
-    show(pictures.pids(nslab.processes(getattr(target, "process", target))))
+    show(pictures.pids(nslab.processes(target)))
 
 
 def _mounts(targets: Sequence[Any]) -> None:
     before, after = _sides(nslab.mounts, [_need(targets)])
     show(pictures.mounts(before.diff(after)))
+
+
+def _propagation(targets: Sequence[Any]) -> None:
+    _need(targets)
+    show(pictures.propagation(*_sides(nslab.mounts, targets)))
+
+
+def _cgroup(targets: Sequence[Any]) -> None:
+    with _alive(_need(targets)) as process:
+        show(pictures.cgroup(nslab.cgroup(process)))
 
 
 def _users(targets: Sequence[Any]) -> None:
@@ -173,10 +178,12 @@ VIEWS = {
     "tree": View(_tree, "every namespace on the machine, under the user namespace that owns it"),
     "pids": View(_pids, "its processes, with the pid that each has on every level"),
     "mounts": View(_mounts, "what differs between the host's mounts and its own"),
+    "propagation": View(_propagation, "which of their mounts are in one peer group, and so pass mounts on"),
     "users": View(_users, "who it is, inside and outside, and what it may do"),
     "net": View(_net, "the links, addresses and routes of the host and of the child"),
     "ipc": View(_ipc, "the message queues, semaphores and shared memory of the host and of the child"),
     "clocks": View(_clocks, "the clocks of the host and of the child"),
+    "cgroup": View(_cgroup, "its control groups, by their paths inside and outside"),
     "doctor": View(_doctor, "what the kernel allows here, and why not where it does not"),
     "show": View(_show, "the output of a child in the background, as far as it was not shown"),
     "kill": View(_kill, "end it and everything that it has started"),
