@@ -26,7 +26,7 @@ import nslab
 from ._namespace import names, parse_flags
 
 if TYPE_CHECKING:
-    from ._inspect.mounts import Mounts
+    from ._inspect.mounts import Mount, Mounts
     from ._inspect.network import Link
 
 __all__ = [
@@ -40,7 +40,9 @@ __all__ = [
     "isolated",
     "link_down",
     "link_up",
+    "mounted",
     "no_mount_leak",
+    "propagation",
     "shares",
     "uid_map",
 ]
@@ -55,20 +57,24 @@ class Failed(AssertionError):
         return [f"✗ {self}"]
 
 
-def isolated(process: Any, *types: str) -> None:
+def isolated(process: Any, *types: str, other: Any = None) -> None:
     """Expect the process in namespaces of its own, of these types (``"uts"``, ``"mnt"``, …), not the caller's.
+
+    ``other`` is another process whose namespaces it must not share, in place of the caller.
 
     >>> check.isolated(nslab.spawn("uts", ["true"]), "uts")
     ✓ pid ... is in a uts namespace of its own
     """
     __tracebackhide__ = True
+    host = nslab.namespaces(os.getpid()) if other is None else _namespaces(other)
     for kind in _kinds(types):
-        theirs, ours = _namespaces(process).get(kind), nslab.namespaces(os.getpid()).get(kind)
+        theirs, ours = _namespaces(process).get(kind), host.get(kind)
         if theirs is None:
             _fail(f"it cannot be told which {kind} namespace {_name(process)} is in", "check it while it runs")
         if theirs == ours:
+            whose = "the host's" if other is None else f"that of {_name(other)}"
             _fail(
-                f"expected {_name(process)} in {_OWN.format(kind)}, but it is in the host's ({theirs})",
+                f"expected {_name(process)} in {_OWN.format(kind)}, but it is in {whose} ({theirs})",
                 f'add "{kind}" to the flags',
             )
         _holds(f"{_name(process)} is in {_OWN.format(kind)}")
@@ -149,6 +155,33 @@ def no_mount_leak(before: Mounts, after: Mounts | None = None) -> None:
             f"`umount {added[-1].target}` repairs the damage",
         )
     _holds("no mount has leaked")
+
+
+def mounted(process: Any, target: str, fstype: str | None = None) -> None:
+    """Expect a mount on ``target``, of this type if it is given, in the process's mount namespace."""
+    __tracebackhide__ = True
+    mount = _mount(process, target)
+    if fstype is not None and mount.fstype != fstype:
+        _fail(
+            f"expected a {fstype} on {target} for {_name(process)}, but it is a {mount.fstype}",
+            f"`mount -t {fstype} none {target}` in the child",
+        )
+    _holds(f"{_name(process)} has a {mount.fstype} on {target}")
+
+
+def propagation(process: Any, expected: str, target: str = "/") -> None:
+    """Expect this propagation of a mount: ``"private"``, ``"shared"``, ``"slave"`` or ``"shared,slave"``.
+
+    See mount_namespaces(7).
+    """
+    __tracebackhide__ = True
+    found = _mount(process, target).propagation
+    if found != expected:
+        _fail(
+            f"expected {target} to be {expected} for {_name(process)}, but it is {found}",
+            f'propagation="{expected}"',
+        )
+    _holds(f"{target} is {expected} for {_name(process)}")
 
 
 def uid_map(process: Any, expected: Iterable[tuple[int, int, int]]) -> None:
@@ -292,6 +325,15 @@ def _link(process: Any, name: str) -> Link:
     if name not in links:
         _fail(f"expected a device {name} for {_name(process)}, but it has {', '.join(links) or 'none'}", "`ip link`")
     return links[name]
+
+
+def _mount(process: Any, target: str) -> Mount:
+    __tracebackhide__ = True
+    with _living(process) as looked_at:
+        found = [mount for mount in nslab.mounts(looked_at) if mount.target == target]
+    if not found:
+        _fail(f"expected a mount on {target} for {_name(process)}, but there is none", "`findmnt` in the child")
+    return found[-1]  # the one on top
 
 
 def _holds(sentence: str) -> None:

@@ -16,6 +16,7 @@ import nslab
 from . import views
 from .brief import brief
 from .cell import Cell, command
+from .needs import needs
 from .pump import screen
 from .words import Words, parse, parser, usage_error
 
@@ -59,11 +60,14 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
     def look(self, line: str) -> None:
         """Replaced by a list of the words, below."""
         words = arg_split(line, posix=True)
+        if words[:1] == ["needs"]:
+            needs(self.shell, words[1:])
+            return
         if not words or words[0] not in views.VIEWS:
             raise UsageError(f"usage: %ns {'|'.join(views.VIEWS)} [variable or pid ...]")
         targets = [self._target(word) for word in words[1:]] or ([] if self.last is None else [self.last])
         try:
-            views.VIEWS[words[0]].function(targets)
+            views.VIEWS[words[0]].function(targets, words[1:])
         except (OSError, LookupError) as error:
             raise brief(error) from None
 
@@ -71,8 +75,8 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
         if word.isdecimal():
             return int(word)
         found = self.shell.user_ns.get(word)
-        if not hasattr(found, "pid"):
-            raise UsageError(f"{word} is neither a pid nor a variable with a process")
+        if not hasattr(found, "pid") and not hasattr(found, "added"):
+            raise UsageError(f"{word} is neither a pid nor a variable with a process, nor with a diff of mounts")
         return found
 
     def _in_child(self, words: Words, script: str) -> None:

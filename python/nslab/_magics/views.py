@@ -92,16 +92,16 @@ def _sides(question: Callable[..., Any], targets: Sequence[Any]) -> list[Any]:
 # --------------------------------------------------------------------------------------------------------- the words
 
 
-def _card(targets: Sequence[Any]) -> None:
+def _card(targets: Sequence[Any], _names: Sequence[str]) -> None:
     _need(targets)
     show(pictures.card(nslab.compare("self", *targets)))
 
 
-def _tree(_targets: Sequence[Any]) -> None:
+def _tree(_targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.owners(nslab.lsns()))
 
 
-def _pids(targets: Sequence[Any]) -> None:
+def _pids(targets: Sequence[Any], _names: Sequence[str]) -> None:
     target = _need(targets)
     if isinstance(target, Cell) and target.poll() is not None:
         raise ProcessLookupError(
@@ -111,52 +111,56 @@ def _pids(targets: Sequence[Any]) -> None:
     show(pictures.pids(nslab.processes(target)))
 
 
-def _mounts(targets: Sequence[Any]) -> None:
+def _mounts(targets: Sequence[Any], _names: Sequence[str]) -> None:
     before, after = _sides(nslab.mounts, [_need(targets)])
     show(pictures.mounts(before.diff(after)))
 
 
-def _propagation(targets: Sequence[Any]) -> None:
-    _need(targets)
-    show(pictures.propagation(*_sides(nslab.mounts, targets)))
+def _propagation(targets: Sequence[Any], names: Sequence[str]) -> None:
+    diff = [target for target in targets if hasattr(target, "added")] or None
+    named = [(target, name) for target, name in zip(targets, names, strict=False) if not hasattr(target, "added")]
+    shown = [target for target, _ in named] or [_need(targets)]
+    called = [name for _, name in named] or ["child"]
+    mounts = _sides(nslab.mounts, shown)
+    show(pictures.propagation(*mounts, diff=diff, names=["host", *called][-len(mounts) :]))
 
 
-def _cgroup(targets: Sequence[Any]) -> None:
+def _cgroup(targets: Sequence[Any], _names: Sequence[str]) -> None:
     with _alive(_need(targets)) as process:
         show(pictures.cgroup(nslab.cgroup(process)))
 
 
-def _users(targets: Sequence[Any]) -> None:
+def _users(targets: Sequence[Any], _names: Sequence[str]) -> None:
     with _alive(_need(targets)) as process:
         show(pictures.users(nslab.id_maps(process), nslab.capabilities(process)))
 
 
-def _net(targets: Sequence[Any]) -> None:
+def _net(targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.network(*_sides(nslab.network, targets)))
 
 
-def _ipc(targets: Sequence[Any]) -> None:
+def _ipc(targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.ipc(*_sides(nslab.ipc, targets)))
 
 
-def _clocks(targets: Sequence[Any]) -> None:
+def _clocks(targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.clocks(*_sides(nslab.clocks, targets)))
 
 
-def _doctor(_targets: Sequence[Any]) -> None:
+def _doctor(_targets: Sequence[Any], _names: Sequence[str]) -> None:
     from .._cli.doctor import table
 
     print("\n".join(table(nslab.probe())))
 
 
-def _show(targets: Sequence[Any]) -> None:
+def _show(targets: Sequence[Any], _names: Sequence[str]) -> None:
     target = _need(targets)
     if not hasattr(target, "show"):
         raise LookupError("only what a cell or a shell of nslab runs has its output kept")
     target.show()
 
 
-def _kill(targets: Sequence[Any]) -> None:
+def _kill(targets: Sequence[Any], _names: Sequence[str]) -> None:
     target = _need(targets)
     ended = getattr(target, "end", getattr(target, "close", None))
     if ended is None:
@@ -169,7 +173,8 @@ def _kill(targets: Sequence[Any]) -> None:
 class View:
     """One word of ``%ns``."""
 
-    function: Callable[[Sequence[Any]], None]
+    #: Takes the targets, and how they were named.
+    function: Callable[[Sequence[Any], Sequence[str]], None]
     shows: str
 
 
