@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,23 +72,24 @@ class Notebook:
 @contextmanager
 def notebook(*, extension: bool = True) -> Iterator[Notebook]:
     """Start a kernel, and end it."""
-    manager = KernelManager(kernel_name="python3", transport="ipc")
-    env = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1", "IPYTHONDIR": "/tmp/nslab-ipython"}
-    manager.start_kernel(env=env)
-    client = manager.client()
-    client.start_channels()
-    try:
-        client.wait_for_ready(timeout=60)
-        made = Notebook(manager, client)
-        if extension:
-            made.text("%load_ext nslab")
-        yield made
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-        manager.cleanup_resources()
-        client.context.destroy()
-        manager.context.destroy()
+    with tempfile.TemporaryDirectory(prefix="nslab-notebook-") as home:
+        # Sockets of the file system: other users of the machine have no way to this kernel.
+        manager = KernelManager(kernel_name="python3", transport="ipc", connection_file=f"{home}/kernel.json")
+        manager.start_kernel(env={**os.environ, "IPYTHONDIR": home})
+        client = manager.client()
+        client.start_channels()
+        try:
+            client.wait_for_ready(timeout=60)
+            made = Notebook(manager, client)
+            if extension:
+                made.text("%load_ext nslab")
+            yield made
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+            manager.cleanup_resources()
+            client.context.destroy()
+            manager.context.destroy()
 
 
 def processes(marker: str) -> list[int]:
