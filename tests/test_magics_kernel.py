@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-
-pytest.importorskip("ipykernel")
 from notebook import Notebook, notebook, processes
 
 pytestmark = pytest.mark.unprivileged
@@ -69,7 +67,8 @@ def test_lines_arrive_one_by_one_under_their_cell(kernel: Notebook) -> None:
 
 
 def test_prints_and_both_streams_keep_their_order(kernel: Notebook) -> None:
-    code = 'print("before")\nget_ipython().run_cell_magic("ns", "uts", "echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c")\nprint("after")'
+    script = "echo a; sleep 0.1; echo b >&2; sleep 0.1; echo c"
+    code = f'print("before")\nget_ipython().run_cell_magic("ns", "uts", {script!r})\nprint("after")'
     text = "".join(f"{text}" for _, text in kernel.run(code))
     assert text == "before\na\nb\nc\nafter\n"
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
-
-nbformat = pytest.importorskip("nbformat")
 from notebook import Notebook, notebook
 
 pytestmark = pytest.mark.unprivileged

@@ -47,12 +47,8 @@ class Laboratory:
 
     def kernels(self) -> list[int]:
         """Return the pids of its kernels."""
-        found = []
-        for info in nslab.processes(self.process).roots[0].children:
-            if "ipykernel_launcher" in info.command:
-                found.append(info.pid)
-        return found
-
+        children = nslab.processes(self.process).roots[0].children
+        return [child.pid for child in children if "ipykernel_launcher" in child.command]
 
     def end_kernels(self) -> None:
         """Shut every kernel down."""
@@ -137,7 +133,9 @@ def laboratory(home: Path) -> Iterator[Laboratory]:
     words += [f"--{name}={value}" for name, value in options.items()]
     log = home / "jupyterlab.log"
     with log.open("wb") as output:
-        process = nslab.spawn(0, words, env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL, kill_child=True)
+        process = nslab.spawn(
+            0, words, env=env, stdout=output, stderr=output, stdin=subprocess.DEVNULL, kill_child=True
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_for(f"{url}/api/status?token={token}", process, log)

@@ -174,7 +174,9 @@ def test_every_picture_of_an_untrusted_copy_is_shown(lab: Laboratory, page: Page
     expected = 0
     for name in ("01-clone-exec-wait", "05-mount", "07-user"):
         book = executed(name)
-        expected = sum("image/svg+xml" in output.get("data", ()) for cell in book.cells for output in cell.get("outputs", ()))
+        expected = sum(
+            "image/svg+xml" in output.get("data", ()) for cell in book.cells for output in cell.get("outputs", ())
+        )
         assert expected
         nbformat.write(book, lab.directory / f"copy-of-{name}.ipynb")
         shown = Book(page, lab, f"copy-of-{name}.ipynb")

@@ -50,7 +50,7 @@ class ShellEndedError(RuntimeError):
 
 
 class Shell:
-    """A bash on a terminal of its own, in new namespaces; it ends with this process, or with `close`.
+    r"""A bash on a terminal of its own, in new namespaces; it ends with this process, or with `close`.
 
     ``flags`` and the options are those of `nslab.spawn`, which see for what is raised; its streams are the terminal.
 
@@ -58,7 +58,7 @@ class Shell:
     ...     sh.run("cd /; name=$(uname -n)").returncode
     ...     sh.run("echo $name in $PWD").stdout
     0
-    'lab in /\\n'
+    'lab in /\n'
     """
 
     def __init__(self, flags: Flags = 0, **options: Any) -> None:

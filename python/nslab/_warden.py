@@ -21,14 +21,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._process import Process
-
 VARIABLE = "NSLAB_OWNER"
 # Seconds for what cannot be killed: who waits for a device, or belongs to another user.
 _PATIENCE = 2.0
 
-# Of this process, and not of the one it was forked from.
-_running: dict[int, Process] = {}
+# The processes that have one: a fork has none of its own yet.
+_guarded: set[int] = set()
+# The warden must not be a child of ours: somebody may wait for all his children. The shell leaves it to init.
+_ORPHAN = ["/bin/sh", "-c", '"$@" &', "sh"]
 
 
 def owner() -> str:
@@ -48,7 +48,7 @@ def marked(word: str) -> list[int]:
     []
     """
     found = []
-    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):  # noqa: PTH208
         try:
             block = Path(f"/proc/{pid}/environ").read_bytes()
         except OSError:
@@ -70,7 +70,7 @@ def end(word: str) -> int:
 
 def start() -> None:
     """Start the warden of this process, unless it runs already."""
-    if os.getpid() in _running or not sys.executable:
+    if os.getpid() in _guarded or not sys.executable:
         return
     import atexit
     from subprocess import DEVNULL
@@ -79,21 +79,19 @@ def start() -> None:
 
     pidfd = os.pidfd_open(os.getpid())
     try:
-        program = [sys.executable, "-I", "-S", __file__, owner(), str(pidfd)]
-        own = {"pass_fds": [pidfd], "start_new_session": True, "cwd": "/"}
-        _running[os.getpid()] = Process(program, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, **own)
+        program = [*_ORPHAN, sys.executable, "-I", "-S", __file__, owner(), str(pidfd)]
+        streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+        Process(program, pass_fds=[pidfd], start_new_session=True, cwd="/", **streams).wait()
     finally:
         os.close(pidfd)
+    _guarded.add(os.getpid())
     atexit.register(stop)
 
 
 def stop() -> None:
-    """End what this process has left running, and its warden."""
-    warden = _running.pop(os.getpid(), None)
-    if warden is not None:
+    """End what this process has left running; its warden finds nothing more to do when this process ends."""
+    if os.getpid() in _guarded:
         end(owner())
-        warden.kill()
-        warden.wait()
 
 
 def _has(block: bytes, word: str) -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ._inspect.network import Link
 
 __all__ = [
-    "Failed",
+    "CheckError",
     "attempt",
     "clock_offset",
     "exited",
@@ -50,7 +50,7 @@ __all__ = [
 _OWN = "a {} namespace of its own"
 
 
-class Failed(AssertionError):
+class CheckError(AssertionError):
     """A check that does not hold; a notebook shows its text without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
@@ -342,4 +342,4 @@ def _holds(sentence: str) -> None:
 
 def _fail(sentence: str, hint: str) -> NoReturn:
     __tracebackhide__ = True
-    raise Failed(f"{sentence}. Hint: {hint}.")
+    raise CheckError(f"{sentence}. Hint: {hint}.")

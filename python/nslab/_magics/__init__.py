@@ -13,7 +13,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     from .magics import NamespaceMagics
     from .views import greeting
 
-    shell.register_magics(NamespaceMagics)  # type: ignore[no-untyped-call]
+    shell.register_magics(NamespaceMagics)
     print(greeting())
 
 

@@ -101,7 +101,7 @@ class Cell(nslab.Process):
 
         After ``timeout`` seconds it is killed.
         """
-        self._keep(Pump(self, dict.fromkeys(streams, str)), timeout)
+        self._keep(Pump(self, {stream: screen(stream) for stream in streams}), timeout)
 
     def _keep(self, pump: Pump, timeout: float | None = None) -> None:
         self._pump, self._kept = None, Kept(pump)

@@ -9,7 +9,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
-from IPython.utils.process import arg_split
+from IPython.utils.process import arg_split  # type: ignore[attr-defined]
 
 import nslab
 
@@ -24,17 +24,19 @@ _STREAMS = ("stdout", "stderr")
 
 
 @magics_class
-class NamespaceMagics(Magics):  # type: ignore[misc]
+class NamespaceMagics(Magics):
     """The two magics, and the last child they made."""
+
+    shell: Any
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self.last: Any = None
         self._background: list[Cell] = []
 
-    @cell_magic("ns")
+    @cell_magic("ns")  # type: ignore[arg-type]
     def run_cell(self, line: str, cell: str) -> None:
-        """Replaced by the help of the parser, below."""
+        """Run a cell; the help of the parser comes here, below."""
         words = parse(arg_split(line, posix=True), self.shell.user_ns)
         if not cell.strip():
             raise UsageError("the cell is empty: the lines below %%ns are what is run")
@@ -56,9 +58,9 @@ class NamespaceMagics(Magics):  # type: ignore[misc]
             if not isinstance(error, subprocess.CalledProcessError):
                 print(_outcome(error), file=sys.stderr)
 
-    @line_magic("ns")
+    @line_magic("ns")  # type: ignore[arg-type]
     def look(self, line: str) -> None:
-        """Replaced by a list of the words, below."""
+        """Show a picture; the list of the words comes here, below."""
         words = arg_split(line, posix=True)
         if words[:1] == ["needs"]:
             needs(self.shell, words[1:])
@@ -152,5 +154,6 @@ def permitted(flags: int, options: dict[str, Any]) -> tuple[int, dict[str, Any]]
     return flags | nslab.Namespace.USER, {"map_root_user": True, **options}
 
 
-NamespaceMagics.run_cell.__doc__ = parser()[0].format_help().replace("usage: ", "::\n\n  ", 1)
-NamespaceMagics.look.__doc__ = views.HELP
+# Magics show their docstring as help.
+NamespaceMagics.run_cell.__doc__ = parser()[0].format_help().replace("usage: ", "::\n\n  ", 1)  # type: ignore[assignment]
+NamespaceMagics.look.__doc__ = views.HELP  # type: ignore[assignment]
