@@ -36,6 +36,7 @@ lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against th
 
 bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: table and plot in target/bench
 	$(BIN)/python benches/bench.py
+	$(BIN)/python benches/scan.py --memory
 
 wheel: $(VENV)/dev ## A wheel in dist
 	$(BIN)/maturin build --release --out dist

@@ -1,4 +1,5 @@
-"""nslab.lsns() beside `lsns --json`, interleaved, among 1000 processes in 200 new namespaces; its memory at 10 000.
+"""nslab.lsns() beside `lsns --json`, interleaved, among 1000 processes in 200 new namespaces; every picture of them;
+its memory at 10 000 processes.
 
 Needs a C compiler, and root to look into all processes.
 """
@@ -9,15 +10,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nslab
+from nslab import pictures
 
 HERE = Path(__file__).resolve().parent
 CROWD = HERE.parent / "target" / "bench" / "crowd"
-COLUMNS = "NS,TYPE,PATH,NPROCS,PID,PPID,COMMAND,UID,USER,NETNSID,NSFS,PNS,ONS"
 KINDS = 8
 
 
@@ -43,7 +44,7 @@ def seconds(action: object) -> float:
 
 
 def lsns() -> None:
-    subprocess.run(["lsns", "--json", "-o", COLUMNS], stdout=subprocess.PIPE, check=True)
+    subprocess.run(["lsns", "--json"], stdout=subprocess.PIPE, check=True)
 
 
 def race(rounds: int) -> float:
@@ -57,19 +58,46 @@ def race(rounds: int) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def resident() -> int:
-    rollup = Path("/proc/self/smaps_rollup").read_text().splitlines()
-    return int(next(line for line in rollup if line.startswith("Rss:")).split()[1])
+# In an interpreter of its own, which has not yet any memory to use again.
+GROWTH = """
+import nslab, pathlib, re
+nslab.lsns  # what is imported is not what is measured
+number = lambda file, name: int(re.search(rf"^{name}:\\s*(\\d+)", pathlib.Path(file).read_text(), re.M)[1])
+before = number("/proc/self/smaps_rollup", "Rss")
+pathlib.Path("/proc/self/clear_refs").write_text("5")
+table = nslab.lsns()
+print((number("/proc/self/status", "VmHWM") - before) / 1024)
+"""
 
 
 def memory() -> float:
-    """MiB that the process grows by, at its peak, while it looks at 10 000 processes."""
-    before = resident()
-    Path("/proc/self/clear_refs").write_text("5")
+    """MiB that a process grows by, at its peak, while it lists the namespaces."""
+    return float(subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout)
+
+
+def slowest_picture() -> tuple[float, str]:
+    """Draw everything there is in every picture; seconds and name of the slowest."""
     table = nslab.lsns()
-    peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    print(f"{len(table)} namespaces")
-    return (int(peak.split()[1]) - before) / 1024
+    rows = {kind: [row for row in table if row.type == kind and row.pid] for kind in nslab.namespaces(os.getpid())}
+    processes = nslab.processes()
+    networks = [nslab.network(row.namespace) for row in rows["net"]]
+    mounts = [nslab.mounts(row.pid) for row in rows["mnt"]]
+    clocks = [nslab.clocks(row.pid) for row in rows["time"]]
+    objects = [nslab.ipc(row.namespace) for row in rows["ipc"]]
+    maps = [nslab.id_maps(row.pid) for row in rows["user"]]
+    compared = nslab.compare(None, *[row.pid for row in rows["uts"]])
+    drawn: dict[str, Callable[[], object]] = {
+        "listing": lambda: pictures.listing(table),
+        "owners": lambda: pictures.owners(table),
+        "users": lambda: pictures.users(table, *maps),
+        "pids": lambda: pictures.pids(processes),
+        "network": lambda: pictures.network(*networks),
+        "propagation": lambda: pictures.propagation(*mounts),
+        "clocks": lambda: pictures.clocks(*clocks),
+        "ipc": lambda: pictures.ipc(*objects),
+        "card": lambda: pictures.card(compared),
+    }
+    return max((seconds(draw), name) for name, draw in drawn.items())
 
 
 def main() -> int:
@@ -84,8 +112,10 @@ def main() -> int:
     subprocess.run([compiler, "-Wall", "-Os", "-static", "-o", str(CROWD), str(HERE / "crowd.c")], check=True)
     with crowd(1000, 200):
         ratio = race(options.rounds)
+        slowest, name = slowest_picture()
     print(f"lsns, 1000 processes in 200 namespaces: {ratio:.2f} × (at most 0.5)")
-    ok = ratio <= 0.5
+    print(f"the slowest picture of them, {name}: {slowest * 1000:.0f} ms (less than 100)")
+    ok = ratio <= 0.5 and slowest < 0.1
     if options.memory:
         with crowd(10_000, 200):
             grown = memory()

@@ -115,4 +115,4 @@ MS_UNBINDABLE, MS_PRIVATE, MS_SHARED = 1 << 17, 1 << 18, 1 << 20
 def mount(source: str, target: str | Path, kind: str | None = None, flags: int = 0) -> None:
     """mount(2), which unlike mount(8) says which errno it was."""
     encoded = None if kind is None else kind.encode()
-    checked(LIBC.mount(source.encode(), os.fsencode(target), encoded, ctypes.c_ulong(flags), None))
+    checked(LIBC.mount(os.fsencode(source), os.fsencode(target), encoded, ctypes.c_ulong(flags), None))

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, inode, spawn
-from kernel import needs_linux
 from nested import LIBC, as_nobody, checked, inside, interpreter, mount
 
 import nslab
@@ -118,12 +117,23 @@ def test_the_parent_and_the_owner() -> None:
         _ = child.namespaces["uts"].owner
 
 
-@needs_linux(6, 18, "namespace numbers")
 @pytest.mark.unprivileged
-def test_rows_are_in_the_order_of_age() -> None:
-    with spawn("uts", ["cat"], stdin=nslab.PIPE) as a, spawn("uts", ["cat"], stdin=nslab.PIPE) as b:
-        rows = [row.namespace for row in nslab.lsns("uts")]
-        assert rows.index(a.namespaces["uts"]) < rows.index(b.namespaces["uts"])
+def test_what_is_outside_of_the_callers_own_is_not_shown() -> None:
+    assert inside("user pid", _relations, map_root_user=True) == {"user": (None, None), "pid": (None, "user")}
+
+
+def _relations() -> dict[str, tuple[object, object]]:
+    own = [row.namespaces[0] for row in nslab.compare(None, None).rows]
+    rows = {row.type: row for row in nslab.lsns("user pid") if row.namespace in own}
+    assert [row.namespace.parent for row in rows.values()] == [None, None]
+    return {kind: (row.parent and row.parent.type, row.owner and row.owner.type) for kind, row in rows.items()}
+
+
+@pytest.mark.unprivileged
+def test_the_order_of_rows() -> None:
+    with spawn("uts ipc", ["cat"], stdin=nslab.PIPE):
+        rows = [row.namespace for row in nslab.lsns()]
+        assert rows == sorted(rows, key=lambda row: (row.type, row.id or row.inode))
 
 
 @pytest.mark.unprivileged
@@ -168,12 +178,12 @@ def answer(process: nslab.Process) -> str:
     return str(process.stdout.readline().strip())
 
 
-def move_a_thread() -> int:
-    """Move one thread to another uts namespace and leave it there; return its number."""
+def move_a_thread(flag: int) -> int:
+    """Move one thread to another namespace, or its children, and leave it there; return its number."""
     moved = threading.Event()
 
     def move() -> None:
-        checked(LIBC.unshare(nslab.CLONE_NEWUTS))
+        checked(LIBC.unshare(flag))
         moved.set()
         threading.Event().wait()
 
@@ -185,14 +195,35 @@ def move_a_thread() -> int:
 
 
 @pytest.mark.unprivileged
-def test_a_thread_that_is_elsewhere() -> None:
-    with other(move_a_thread) as child:
+@pytest.mark.parametrize("name", ["cgroup", "ipc", "mnt", "net", "uts", "time_for_children"])
+def test_a_thread_that_is_elsewhere(name: str) -> None:
+    kind = name.removesuffix("_for_children")
+    with other(move_a_thread, int(Namespace[kind.upper()])) as child:
         thread = int(answer(child))
-        path = f"/proc/{child.pid}/task/{thread}/ns/uts"
-        assert os.stat(path).st_ino != inode("uts", child.pid)
-        row = found(nslab.lsns())["uts", os.stat(path).st_ino]
+        path = f"/proc/{child.pid}/task/{thread}/ns/{name}"
+        assert os.stat(path).st_ino != inode(name, child.pid)
+        row = found(nslab.lsns())[kind, os.stat(path).st_ino]
         assert (row.held_by, row.path, row.nprocs, row.pid, row.command) == (("thread",), path, 0, None, None)
-        assert row_of(child.namespaces["uts"]).held_by == ("process",)
+        assert "process" in row_of(child.namespaces[kind]).held_by
+
+
+@pytest.mark.parametrize("kind", ["user", "time"])
+def test_a_thread_cannot_be_elsewhere(kind: str) -> None:
+    # Which spares a look at these links of every thread.
+    with nslab.spawn(kind, ["cat"], stdin=nslab.PIPE) as child:
+        fd = child.namespaces[kind].open()
+    try:
+        assert inside(0, _join_in_a_thread, fd, pass_fds=[fd]) in (errno.EINVAL, errno.EUSERS)
+    finally:
+        os.close(fd)
+
+
+def _join_in_a_thread(fd: int) -> int | None:
+    errors: list[OSError | None] = []
+    thread = threading.Thread(target=lambda: errors.append(failure(lambda: checked(LIBC.setns(fd, 0)))))
+    thread.start()
+    thread.join()
+    return errors[0].errno if errors[0] else None
 
 
 def unshare_time() -> None:
@@ -247,12 +278,17 @@ def test_a_namespace_that_only_a_mount_holds(tmp_path: Path) -> None:
 
 def _bound(path: str) -> None:
     Path(path).touch()
+    user = nslab.namespaces(os.getpid())["user"]
     with spawn("uts", ["cat"], stdin=nslab.PIPE) as child:
         mount(f"/proc/{child.pid}/ns/uts", path, flags=4096)
         assert row_of(child.namespaces["uts"]).held_by == ("process", "mount")
+        mount("none", Path(path).parent, "tmpfs")
+        row = row_of(child.namespaces["uts"])
+        assert (row.held_by, row.nsfs, row.owner) == (("process", "mount"), (path,), user)
+        checked(LIBC.umount(os.fsencode(Path(path).parent)))
     row = row_of(child.namespaces["uts"])
     assert (row.held_by, row.path, row.nsfs, row.nprocs) == (("mount",), path, (path,), 0)
-    assert row.owner == nslab.namespaces(os.getpid())["user"]
+    assert row.owner == user
     # Covered by something else, it is still there, but nobody can ask it.
     mount("none", Path(path).parent, "tmpfs")
     row = found(nslab.lsns())["uts", child.namespaces["uts"].inode]
@@ -319,7 +355,7 @@ def test_a_zombie_is_counted_where_the_kernel_shows_it() -> None:
 def test_as_an_ordinary_user() -> None:
     unreadable, note, inodes = as_nobody(_as_nobody)
     assert os.getpid() in unreadable
-    assert f"{len(unreadable)} processes may not be looked into of other users: root sees more" in note
+    assert f"{len(unreadable)} processes of other users may not be looked into: root sees more" in note
     assert inodes == {inode("uts")}
 
 
@@ -349,7 +385,7 @@ def test_a_proc_that_hides_others(hidepid: int) -> None:
     assert listed == (hidepid == 0)
     assert unreadable == (hidepid < 2)
     for note in notes:
-        assert ("1 processes may not be looked into" in note) == (hidepid < 2)
+        assert ("1 process may not be looked into" in note) == (hidepid < 2)
         assert ("/proc hides the processes of other users (hidepid=" in note) == (hidepid >= 2)
     assert isinstance(error, PermissionError)
     reason = "hidepid, see proc(5)" if hidepid else "it has more privileges than the caller, or protects itself"

@@ -104,3 +104,9 @@ def test_plan_equality() -> None:
 def test_plan_spawn_takes_streams_only(keyword: str) -> None:
     with pytest.raises(TypeError, match=f"{keyword} is part of the plan"):
         nslab.plan(0, ["true"]).spawn(**{keyword: None})
+
+
+def test_a_plan_keeps_no_descriptor_of_its_streams() -> None:
+    """The fixture of all tests counts them afterwards."""
+    for stream in (nslab.PIPE, nslab.DEVNULL):
+        assert nslab.plan("", ["true"], stdin=stream, stdout=stream, stderr=stream).steps[-1].name == "execve"

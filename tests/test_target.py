@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import inode, spawn
+from kernel import needs_kernel_threads
 from nested import as_nobody, inside, mount
 
 import nslab
@@ -89,6 +90,23 @@ def test_a_process_that_ends_while_it_is_read() -> None:
 
 
 @pytest.mark.unprivileged
+def test_an_exception_that_is_kept_holds_no_descriptor() -> None:
+    with spawn("uts", ["cat"], stdin=nslab.PIPE) as child:
+        before = os.listdir("/proc/self/fd")
+        kept = refused_in_a_block(child)
+        assert kept.__traceback__
+        assert os.listdir("/proc/self/fd") == before
+
+
+def refused_in_a_block(target: Target) -> OSError:
+    with pytest.raises(FileNotFoundError) as caught, pinned(target) as process:
+        process.read("missing")
+    with pytest.raises(ValueError, match="the target is closed"):
+        process.read("status")
+    return caught.value
+
+
+@pytest.mark.unprivileged
 def test_a_thread_is_no_process() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
@@ -109,6 +127,7 @@ def test_a_process_of_another_user() -> None:
     )
 
 
+@needs_kernel_threads
 def test_a_kernel_thread() -> None:
     error = as_nobody(refused, 2)
     assert isinstance(error, PermissionError)

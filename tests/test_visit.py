@@ -70,7 +70,9 @@ def standing() -> dict[str, object]:
     for task in sorted(Path("/proc/self/task").iterdir()):
         found[task.name] = {path.name: path.readlink() for path in (task / "ns").iterdir()}
         status = (task / "status").read_text().splitlines()
-        found[f"{task.name} status"] = [line for line in status if line.startswith(("Uid", "Gid", "Cap", "Sig", "Shd"))]
+        found[f"{task.name} status"] = [
+            line for line in status if line.startswith(("Uid", "Gid", "Cap", "SigB", "SigI", "SigC"))
+        ]
     return found
 
 
@@ -154,7 +156,7 @@ def _while_reaping(flags: int) -> None:
         thread = threading.Thread(target=take_children, args=(stop, flags, taken))
         thread.start()
         try:
-            for _ in range(100):
+            for _ in range(50):
                 visits(process)
         finally:
             stop.set()
@@ -257,12 +259,12 @@ def test_what_is_no_namespace() -> None:
 @pytest.mark.unprivileged
 def test_from_a_small_thread_beside_busy_ones() -> None:
     stop = threading.Event()
-    busy = [threading.Thread(target=lambda: [bytes(1000) for _ in iter(stop.is_set, True)]) for _ in range(3)]
+    busy = [threading.Thread(target=lambda: [bytes(1000) for _ in iter(stop.is_set, True)]) for _ in range(2)]
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            for _ in range(30):
+            for _ in range(5):
                 visits(process)
         except BaseException as error:
             failures.append(error)

@@ -81,6 +81,8 @@ class Target:
     @property
     def pid(self) -> int:
         """The pid in the caller's pid namespace."""
+    def close(self) -> None:
+        """Gives the descriptor back; from then on nothing can be read."""
     def runs(self) -> bool:
         """Whether it still runs: neither reaped nor a zombie."""
     def read(self, name: str) -> bytes:
@@ -136,7 +138,7 @@ def id_maps(target: Target) -> tuple[list[list[int]], list[list[int]], bool | No
 def capabilities(target: Target) -> tuple[list[int], int, bool]:
     """Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new are given."""
 
-def clocks(target: Target) -> tuple[list[int], list[int], int]:
+def clocks(target: Target) -> tuple[tuple[int, int], tuple[int, int], int]:
     """The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds."""
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:

@@ -174,6 +174,9 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
     from ._plan import Plan
 
     dry = _DryRun(argv, flags=flags, **options)
+    for stream in (dry.stdin, dry.stdout, dry.stderr):
+        if stream:
+            stream.close()
     return Plan(dry.made, dry.args, keep=options)
 
 
@@ -183,5 +186,6 @@ class _DryRun(Process):
     made: _core.Plan
     _by_subprocess = True
 
-    def _run_plan(self, plan: _core.Plan, *_: Any) -> None:
+    def _run_plan(self, plan: _core.Plan, *streams: int) -> None:
         self.made = plan
+        self._close_pipe_fds(*streams)  # type: ignore[attr-defined]

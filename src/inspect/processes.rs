@@ -83,7 +83,7 @@ impl Process {
 
     fn read(pid: i32, process: &OwnedFd, device: u64) -> Result<Self, Errno> {
         let status = Status(sys::read_file(process.as_raw_fd(), c"status")?);
-        let cmdline = sys::read_file(process.as_raw_fd(), c"cmdline")?;
+        let command = procfs::command(process.as_raw_fd(), &status)?;
         let namespaces = match namespaces(process, device) {
             Err(Errno::EACCES | Errno::EPERM) => None,
             other => Some(other?),
@@ -94,7 +94,7 @@ impl Process {
                 ppid: status.number("PPid")?,
                 pids: procfs::words(status.value("NSpid")?).map(procfs::number).collect::<Option<_>>()?,
                 name: status.name(),
-                command: procfs::command(cmdline),
+                command,
                 state: char::from(*status.value("State")?.first()?),
                 uid: status.euid()?,
                 namespaces,

@@ -3,10 +3,14 @@
 use std::ffi::CString;
 use std::os::fd::RawFd;
 use std::str::FromStr;
+use std::thread;
 
 use nix::errno::Errno;
 
 use crate::sys;
+
+/// As much of a command line as lsns(8) shows.
+const COMMAND: usize = 8192;
 
 /// `None` for what is gone meanwhile, or not ours to see. That the caller itself has no descriptors or memory left is
 /// another matter.
@@ -97,11 +101,29 @@ impl Status {
     }
 }
 
-/// The command line of `/proc/PID/cmdline` in one string, as ps(1) and lsns(8) show it; `None` where there is none: a
-/// kernel thread, a zombie.
-pub fn command(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
+/// How often to ask again for the command line of a process that is in the midst of execve(2).
+const EXECVE: u32 = 100;
+
+/// The command line in one string, as ps(1) and lsns(8) show it; `None` where there is none: a kernel thread, a zombie.
+pub fn command(directory: RawFd, status: &Status) -> sys::Result<Option<Vec<u8>>> {
+    let mut tries = 0;
+    loop {
+        let file = sys::open_at(directory, c"cmdline", libc::O_RDONLY)?;
+        let text = join(sys::read_open(&file, COMMAND)?);
+        // Who has just been spawned has memory already, but its arguments come a moment later.
+        if text.is_some() || tries == EXECVE || status.value("VmSize").is_none() {
+            return Ok(text);
+        }
+        tries += 1;
+        thread::yield_now();
+    }
+}
+
+fn join(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
     let end = cmdline.iter().rposition(|byte| *byte != 0)? + 1;
     cmdline.truncate(end);
+    // Many are kept, and they were read into large buffers.
+    cmdline.shrink_to_fit();
     cmdline.iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' ');
     Some(cmdline)
 }

@@ -1,6 +1,6 @@
 //! Every namespace on the machine, and what keeps it alive.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ pub struct Found {
 
 /// What a walk found.
 pub struct Scan {
-    /// By type, then by age (the 64-bit number) or inode.
+    /// By type, then by 64-bit number or inode.
     pub namespaces: Vec<Found>,
     /// The processes that may not be looked into.
     pub unreadable: Vec<i32>,
@@ -104,6 +104,8 @@ pub(super) type Key = (usize, u64);
 /// The namespaces found so far.
 pub(super) struct Known {
     pub found: HashMap<Key, Found>,
+    /// Those that could not be opened so far: only their inode is known.
+    unopened: HashSet<Key>,
     /// The device that all namespace files are on.
     device: u64,
     netns_ids: Option<NetnsIds>,
@@ -112,7 +114,12 @@ pub(super) struct Known {
 impl Known {
     pub fn new(types: NamespaceSet, device: u64) -> Self {
         let netns_ids = if types.contains(NamespaceSet::NET) { NetnsIds::of_caller().ok() } else { None };
-        Self { found: HashMap::new(), device, netns_ids }
+        Self { found: HashMap::new(), unopened: HashSet::new(), device, netns_ids }
+    }
+
+    /// Whether the kernel has been asked about it.
+    pub fn has_opened(&self, key: Key) -> bool {
+        self.found.contains_key(&key) && !self.unopened.contains(&key)
     }
 
     /// Asks the kernel about an open namespace, and about those it belongs to.
@@ -120,7 +127,7 @@ impl Known {
         let raw = file.as_raw_fd();
         let id = NamespaceId::of_file(raw)?;
         let key = (kind, id.inode);
-        if self.found.contains_key(&key) {
+        if self.has_opened(key) {
             return Ok(key);
         }
         let netnsid = match &mut self.netns_ids {
@@ -132,7 +139,9 @@ impl Known {
         let (owner, maker) = (user.map(|found| found.id), user.and_then(|found| found.relations.owner_uid));
         let owner_uid = sys::namespace_owner_uid(raw).ok().or(maker);
         let relations = Relations { parent, owner, owner_uid };
-        self.found.insert(key, Found { netnsid, relations, ..Found::new(kind, id) });
+        self.unopened.remove(&key);
+        let found = self.found.remove(&key).unwrap_or_else(|| Found::new(kind, id));
+        self.found.insert(key, Found { id, netnsid, relations, ..found });
         Ok(key)
     }
 
@@ -159,6 +168,7 @@ impl Known {
         if procfs::unless_gone(known)?.is_none() {
             let id = NamespaceId { device: self.device, inode, id: None };
             self.found.insert((kind, inode), Found::new(kind, id));
+            self.unopened.insert((kind, inode));
         }
         Ok(())
     }

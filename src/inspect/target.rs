@@ -87,11 +87,14 @@ impl Target {
         self.directory.as_raw_fd()
     }
 
-    /// Whether it still runs: neither reaped nor a zombie.
+    /// Whether it still runs: not reaped, no zombie, and not on the way there.
     #[must_use]
     pub fn runs(&self) -> bool {
+        const PF_EXITING: u32 = 4;
         let stat = self.read(c"stat").unwrap_or_default();
-        procfs::after_name(&stat).first().is_some_and(|state| !b"ZXx".contains(state))
+        let mut fields = procfs::words(procfs::after_name(&stat));
+        let is_alive = fields.next().is_some_and(|state| !matches!(state, b"Z" | b"X"));
+        is_alive && fields.nth(5).and_then(procfs::number).is_some_and(|flags: u32| flags & PF_EXITING == 0)
     }
 
     /// The contents of one of its files.

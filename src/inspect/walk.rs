@@ -18,14 +18,14 @@ use crate::sys;
 
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
-/// As much of a command line as lsns(8) shows.
-const COMMAND: usize = 8192;
-
 /// A link in `/proc/PID/ns`.
 struct Link {
     kind: usize,
     name: &'static str,
     path: CString,
+    /// Whether a thread can be elsewhere than its process: the kernel lets only a process of one thread change its
+    /// user or time namespace, and nobody his pid namespace.
+    of_thread: bool,
 }
 
 /// Whose files are looked at: a process, or a thread of it.
@@ -90,15 +90,16 @@ impl Walk {
         Ok(())
     }
 
-    /// The inodes that the links are to; 0 for one that is not there: a zombie has hardly any.
+    /// The inodes that the links are to; 0 for one that is not there (a zombie has hardly any) or not of interest.
     fn read_links(&self, place: &Place) -> Result<Vec<u64>, Errno> {
         let namespaces = place.open("ns", DIRECTORY)?;
+        let is_thread = !place.below.is_empty();
         let read = |link: &Link| match sys::read_link(namespaces.as_raw_fd(), &link.path, &mut [0; 64]) {
             Ok(text) => Ok(nsfs::read_link(text).map_or(0, |(_, inode)| inode)),
             Err(Errno::ENOENT) => Ok(0),
             Err(errno) => Err(errno),
         };
-        self.links.iter().map(read).collect()
+        self.links.iter().map(|link| if is_thread && !link.of_thread { Ok(0) } else { read(link) }).collect()
     }
 
     /// Counts a process where it is.
@@ -127,8 +128,11 @@ impl Walk {
         for tid in procfs::numbers(task.as_raw_fd())?.into_iter().filter(|tid| *tid != place.pid) {
             place.below = format!("task/{tid}/");
             let inodes = unless_gone(self.read_links(&place))?.unwrap_or_default();
-            for (index, inode) in inodes.iter().enumerate().filter(|(index, inode)| of_process[*index] != **inode) {
+            for (index, inode) in inodes.iter().enumerate().filter(|(_, inode)| **inode != 0) {
                 let Link { kind, name, .. } = self.links[index];
+                if of_process[index] == *inode {
+                    continue;
+                }
                 self.look((kind, *inode), held::THREAD, &place, &format!("ns/{name}"))?;
             }
             self.mounts_of(&place, &inodes)?;
@@ -186,7 +190,7 @@ impl Walk {
 
     /// Notes what holds a namespace, and asks the kernel about it the first time; `None` if it is gone already.
     fn look(&mut self, key: Key, holds: u8, place: &Place, file: &str) -> Result<Option<&mut Found>, Errno> {
-        if !self.known.found.contains_key(&key) {
+        if !self.known.has_opened(key) {
             let known = place.open(file, libc::O_RDONLY).and_then(|file| self.known.learn(key.0, &file));
             unless_gone(known)?;
         }
@@ -210,9 +214,9 @@ impl Place {
 
 impl Leader {
     fn read(place: &Place) -> Result<Self, Errno> {
-        let status = Status(sys::read_file(place.directory.as_raw_fd(), c"status")?);
-        let cmdline = sys::read_open(&place.open("cmdline", libc::O_RDONLY)?, COMMAND)?;
-        let command = procfs::command(cmdline).unwrap_or_else(|| status.name());
+        let directory = place.directory.as_raw_fd();
+        let status = Status(sys::read_file(directory, c"status")?);
+        let command = procfs::command(directory, &status)?.unwrap_or_else(|| status.name());
         Ok(Self { pid: place.pid, ppid: status.number("PPid"), uid: status.euid(), command })
     }
 }
@@ -221,9 +225,11 @@ impl Leader {
 fn links(types: NamespaceSet) -> Result<Vec<Link>, Errno> {
     let mut links = Vec::new();
     for (kind, row) in types.union(NamespaceSet::MNT).rows() {
-        links.push(Link { kind, name: row.name, path: c_path(row.name)? });
+        let fixed = NamespaceSet::USER.union(NamespaceSet::PID).union(NamespaceSet::TIME);
+        let of_thread = fixed.bits() & row.flag == 0;
+        links.push(Link { kind, name: row.name, path: c_path(row.name)?, of_thread });
         if row.for_children != row.name {
-            links.push(Link { kind, name: row.for_children, path: c_path(row.for_children)? });
+            links.push(Link { kind, name: row.for_children, path: c_path(row.for_children)?, of_thread: true });
         }
     }
     Ok(links)

@@ -22,10 +22,13 @@ type MountRow =
 /// Inside, outside, count of each range of users and of groups; whether setgroups(2) is allowed.
 type MapRows = (Vec<[u32; 3]>, Vec<[u32; 3]>, Option<bool>);
 
+/// Two offsets, two shifted clocks, the wall clock.
+type ClockRow = ((i64, i64), (i64, i64), i64);
+
 /// All processes, or the target and its descendants, in no order; and those of which nothing can be read.
 #[pyfunction]
 pub fn processes(py: Python<'_>, target: Option<&Bound<'_, PyTarget>>) -> PyResult<(Vec<ProcessRow>, Vec<i32>)> {
-    let root = target.map(|target| target.get().0.number());
+    let root = target.map(|target| target.get().open()).transpose()?.map(|target| target.number());
     let (found, refused) = py.detach(|| Process::all(root, proceed(None)))?;
     Ok((found.into_iter().map(process_row).collect(), refused))
 }
@@ -33,31 +36,31 @@ pub fn processes(py: Python<'_>, target: Option<&Bound<'_, PyTarget>>) -> PyResu
 /// The lines of its mountinfo.
 #[pyfunction]
 pub fn mounts(py: Python<'_>, target: &Bound<'_, PyTarget>) -> PyResult<Vec<MountRow>> {
-    let target = target.get();
-    let mounts = py.detach(|| mountinfo::parse(&target.0.read(c"mountinfo")?)).map_err(os_error)?;
+    let target = target.get().open()?;
+    let mounts = py.detach(|| mountinfo::parse(&target.read(c"mountinfo")?)).map_err(os_error)?;
     Ok(mounts.into_iter().map(mount_row).collect())
 }
 
 /// The maps of its user namespace.
 #[pyfunction]
 pub fn id_maps(target: &Bound<'_, PyTarget>) -> PyResult<MapRows> {
-    let maps = IdMaps::read(&target.get().0).map_err(os_error)?;
+    let maps = IdMaps::read(&*target.get().open()?).map_err(os_error)?;
     Ok((maps.users, maps.groups, maps.setgroups))
 }
 
 /// Effective, permitted, inheritable, bounding, ambient, as bits; how many there are; whether no new ones are given.
 #[pyfunction]
 pub fn capabilities(target: &Bound<'_, PyTarget>) -> PyResult<([u64; 5], u32, bool)> {
-    let found = Capabilities::read(&target.get().0).map_err(os_error)?;
+    let found = Capabilities::read(&*target.get().open()?).map_err(os_error)?;
     Ok((found.sets, found.known, found.no_new_privs))
 }
 
 /// The offsets of the monotonic and the boot clock, what they show, and the wall clock, in nanoseconds.
 #[pyfunction]
-pub fn clocks(py: Python<'_>, target: &Bound<'_, PyTarget>) -> PyResult<([i64; 2], [i64; 2], i64)> {
-    let target = target.get();
-    let clocks = py.detach(|| Clocks::read(&target.0)).map_err(os_error)?;
-    Ok((clocks.offsets, clocks.shifted, clocks.realtime))
+pub fn clocks(py: Python<'_>, target: &Bound<'_, PyTarget>) -> PyResult<ClockRow> {
+    let target = target.get().open()?;
+    let clocks = py.detach(|| Clocks::read(&target)).map_err(os_error)?;
+    Ok((clocks.offsets.into(), clocks.shifted.into(), clocks.realtime))
 }
 
 fn process_row(process: Process) -> ProcessRow {

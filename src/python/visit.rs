@@ -122,8 +122,8 @@ type PathRow = (u32, Vec<String>, OsString, Option<OsString>);
 /// `(hierarchy, controllers, outside, inside)` of each of a process's control groups, and why the insides are None.
 #[pyfunction]
 pub fn cgroup(py: Python<'_>, target: &Bound<'_, PyTarget>) -> PyResult<Rows<PathRow>> {
-    let target = target.get();
-    let (paths, refused) = py.detach(|| groups::paths(&target.0)).map_err(os_error)?;
+    let target = target.get().open()?;
+    let (paths, refused) = py.detach(|| groups::paths(&target)).map_err(os_error)?;
     let path = |path: groups::Path| (path.hierarchy, path.controllers, text(path.outside), path.inside.map(text));
     Ok((paths.into_iter().map(path).collect(), refused.map(|errno: Errno| errno as i32)))
 }

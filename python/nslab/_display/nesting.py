@@ -43,8 +43,9 @@ class Box:
 
 def nest(tree: ProcessTree) -> Box:
     """Return the outermost box, the caller's own pid namespace, with all the others in it."""
-    own = next((process.namespaces.get("pid") for process in tree.roots if len(process.pids) == 1), None)
-    nesting = _Nesting(tree, own)
+    # Of some that are in it this cannot be read, such as a PID 1 that protects itself.
+    own = (process.namespaces.get("pid") for process in every(tree.roots) if len(process.pids) == 1)
+    nesting = _Nesting(tree, next(filter(None, own), None))
     nesting.add_siblings(tree.roots, None, nesting.outermost, 0)
     return nesting.outermost
 

@@ -14,6 +14,8 @@ from .text import clean, mermaid, pad, shorten, width
 
 _NAME = 40
 _MISSING = "pid namespace not readable"
+# It is not in the tree when all of that is deeper.
+_OUTERMOST = "pid namespace"
 # More columns of pids than these are too many to read; namespaces nest up to 32 deep.
 _LEVELS = 8
 _STATES = {"Z": "zombie", "T": "stopped", "t": "traced", "X": "dead"}
@@ -118,7 +120,7 @@ class _Drawing:
         return self.names + _PID * (level + 0.5)
 
     def _box(self, box: Box, inset: float, around: Mapping[int, Look]) -> None:
-        own = look(box.namespace, _MISSING)
+        own = _look(box)
         looks = {**around, box.level: own}
         top = self.y
         height = self._height(box)
@@ -163,8 +165,12 @@ class _Drawing:
         self.canvas.text(x, y, number, size=12, anchor="middle", bold=True)
 
 
+def _look(box: Box) -> Look:
+    return look(box.namespace, _MISSING if box.level else _OUTERMOST)
+
+
 def _title(box: Box) -> str:
-    return f"{look(box.namespace, _MISSING).text} {_about(box)}"
+    return f"{_look(box).text} {_about(box)}"
 
 
 def _about(box: Box) -> str:
@@ -203,7 +209,7 @@ def _mermaid(outermost: Box) -> str:
     edges: list[str] = []
 
     def add(box: Box, indent: str) -> None:
-        lines.append(f"{indent}subgraph b{len(lines)} [{mermaid(look(box.namespace, _MISSING).text)}]")
+        lines.append(f"{indent}subgraph b{len(lines)} [{mermaid(_look(box).text)}]")
         above: list[str] = []
         for item in box.inner:
             if isinstance(item, Box):

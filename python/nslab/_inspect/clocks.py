@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from .. import _core
@@ -31,13 +32,20 @@ def clocks(target: Target = None) -> Clocks:
     """Read the clocks as a process has them.
 
     ``target`` is a pid, an object that has one, or None for the caller. Raises `ProcessLookupError` when there is no
-    such process.
+    such process, `OSError` when it has other clocks than its children, and nobody else has them.
 
     >>> with nslab.spawn("time", ["cat"], monotonic=1000, stdin=nslab.PIPE) as process:
     ...     (nslab.clocks(process).monotonic - nslab.clocks().monotonic) // 10**9 in (999, 1000)
     True
     """
     with pinned(target) as process:
-        (monotonic_offset, boottime_offset), (monotonic, boottime), realtime = _core.clocks(process)
+        try:
+            (monotonic_offset, boottime_offset), (monotonic, boottime), realtime = _core.clocks(process)
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                error.strerror = (
+                    f"no process shows the clock offsets of process {process.pid}: its children have others"
+                )
+            raise
         namespace = namespace_of(process, "time")
     return Clocks(namespace, process.pid, monotonic_offset, boottime_offset, monotonic, boottime, realtime)

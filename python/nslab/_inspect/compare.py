@@ -53,6 +53,8 @@ def compare(a: Target | Literal["self"], *others: Target | Literal["self"]) -> C
     ...     nslab.compare(None, process).different
     ('pid', 'uts')
     """
+    if not others:
+        raise TypeError("compare takes at least two processes")
     found = [_look(target) for target in (a, *others)]
     kinds = names(Namespace.ALL)
     rows = (Compared(kind, tuple(namespaces.get(kind) for _, namespaces in found)) for kind in kinds)

@@ -72,7 +72,7 @@ class NamespaceInfo(Record):
 class NamespaceTable(Record):
     """What `lsns` found: iterates and counts as its rows."""
 
-    #: A row for each namespace, by type and then by age or inode.
+    #: A row for each namespace, by type and then by 64-bit number or inode.
     namespaces: tuple[NamespaceInfo, ...]
     #: Processes that could not be looked into.
     unreadable: tuple[int, ...]

@@ -61,7 +61,7 @@ class Mounts(Record):
     namespace: NamespaceId | None
     #: The process it was read through.
     pid: int
-    #: In the order of the kernel's list, by age. What the process cannot reach from its root is not there, so the
+    #: In the order of the kernel's list. What the process cannot reach from its root is not there, so the
     #: mount that the first one is on is missing, too.
     mounts: tuple[Mount, ...]
 

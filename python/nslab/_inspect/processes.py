@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from .. import _core
-from .ids import NamespaceId, from_rows
+from .ids import NamespaceId, Row
 from .record import Record
 from .target import Target, pinned
 from .visible import limits, proc
@@ -79,13 +80,15 @@ def _grow(rows: list[tuple[Any, ...]]) -> tuple[ProcessInfo, ...]:
     for row in order:
         order += below.get(row[0], [])
     made: dict[int, ProcessInfo] = {}
+    seen: dict[Row, NamespaceId] = {}
     for row in reversed(order):
         children = tuple(made.pop(child[0]) for child in below.get(row[0], []))
-        made[row[0]] = _info(row, children)
+        made[row[0]] = _info(row, children, seen)
     return tuple(made[pid] for pid in sorted(made))
 
 
-def _info(row: tuple[Any, ...], children: tuple[ProcessInfo, ...]) -> ProcessInfo:
+def _info(row: tuple[Any, ...], children: tuple[ProcessInfo, ...], seen: dict[Row, NamespaceId]) -> ProcessInfo:
+    """Make one; most are in the same few namespaces, so these are ``seen`` already."""
     pid, ppid, pids, name, command, state, uid, namespaces = row
     note = None
     if namespaces is None:
@@ -100,7 +103,14 @@ def _info(row: tuple[Any, ...], children: tuple[ProcessInfo, ...]) -> ProcessInf
         command=command or f"[{name}]",
         state=state,
         uid=uid,
-        namespaces=from_rows(namespaces or [], pid),
+        namespaces=MappingProxyType({found[0]: _seen(found, pid, seen) for found in namespaces or ()}),
         note=note,
         children=children,
     )
+
+
+def _seen(row: Row, pid: int, seen: dict[Row, NamespaceId]) -> NamespaceId:
+    if row not in seen:
+        kind, dev, inode, number = row
+        seen[row] = NamespaceId(kind, inode, dev, number, pid)
+    return seen[row]

@@ -45,6 +45,8 @@ def pinned(target: Target) -> Iterator[_core.Target]:
         yield process
     except OSError as error:
         raise _refused(process, error) from None
+    finally:
+        process.close()
 
 
 def namespace_of(process: _core.Target, kind: str) -> NamespaceId | None:
@@ -87,7 +89,7 @@ def _unreachable(pid: int | None, error: OSError) -> OSError:
 
 
 def _refused(process: _core.Target, error: OSError) -> OSError:
-    if error.errno in (errno.ESRCH, errno.ENOENT, errno.EINVAL) and not process.runs():
+    if error.errno == errno.ESRCH or (error.errno in (errno.ENOENT, errno.EINVAL) and not process.runs()):
         return _ended(process.pid)
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionError(errno.EPERM, f"process {process.pid} may not be inspected: {_reason(process)}")

@@ -33,9 +33,9 @@ def limits(unreadable: int) -> str | None:
     """Return what may be missing and why, or None; ``unreadable`` is the number of processes that refused a look."""
     notes = []
     if unreadable:
-        who = "" if os.geteuid() == 0 else " of other users: root sees more"
-        what = "1 process" if unreadable == 1 else f"{unreadable} processes"
-        notes.append(f"{what} may not be looked into{who}")
+        processes = "1 process" if unreadable == 1 else f"{unreadable} processes"
+        whose, remedy = ("", "") if os.geteuid() == 0 else (" of other users", ": root sees more")
+        notes.append(f"{processes}{whose} may not be looked into{remedy}")
     if hidden := _hidepid():
         notes.append(f"/proc hides the processes of other users ({hidden})")
     try:
