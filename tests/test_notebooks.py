@@ -20,7 +20,7 @@ BOOKS = sorted(path for language in ("en", "zh") for path in (ROOT / language).g
 
 
 def read(path: Path) -> Any:
-    return nbformat.read(path, as_version=4)
+    return nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def code(path: Path) -> list[Any]:

@@ -65,7 +65,7 @@ class Shell:
         streams = {"stdin", "stdout", "stderr", "text", "encoding", "errors", "start_new_session"} & options.keys()
         if streams:
             raise TypeError(f"{min(streams)} is not for a shell: it has a terminal of its own")
-        _warden.start()
+        _warden.guard()
         self._word = f"{_warden.owner()}/shell{next(_count)}"
         self._number = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -265,7 +265,7 @@ class Shell:
         if self._terminal < 0:
             return
         self.process.kill()
-        _warden.end(self._word)
+        _warden.end_marked(self._word)
         self.process.wait()
         self._close_files()
 

@@ -58,7 +58,7 @@ def marked(word: str) -> list[int]:
     return found
 
 
-def end(word: str) -> int:
+def end_marked(word: str) -> int:
     """Kill every process that has the word, until there is none; return how many there were."""
     ended: set[int] = set()
     deadline = time.monotonic() + _PATIENCE
@@ -68,7 +68,7 @@ def end(word: str) -> int:
     return len(ended)
 
 
-def start() -> None:
+def guard() -> None:
     """Start the warden of this process, unless it runs already."""
     if os.getpid() in _guarded or not sys.executable:
         return
@@ -91,7 +91,7 @@ def start() -> None:
 def stop() -> None:
     """End what this process has left running; its warden finds nothing more to do when this process ends."""
     if os.getpid() in _guarded:
-        end(owner())
+        end_marked(owner())
 
 
 def _has(block: bytes, word: str) -> bool:
@@ -131,7 +131,7 @@ def _main(words: Iterable[str]) -> None:
     poll = select.poll()
     poll.register(int(pidfd), select.POLLIN)
     poll.poll()
-    end(word)
+    end_marked(word)
 
 
 if __name__ == "__main__":

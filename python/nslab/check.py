@@ -6,10 +6,9 @@ what was found and what helps. Nothing is written to standard error: graders as 
 A process is a `nslab.Process`, what `nslab.shell` returns, a pid, or the process of a ``%%ns`` cell, which can be
 checked when it has ended too.
 
->>> from nslab import check
 >>> with nslab.spawn("user uts", ["cat"], map_root_user=True, hostname="lab", stdin=nslab.PIPE) as process:
-...     check.isolated(process, "uts")
-...     check.hostname(process, "lab")
+...     nslab.check.isolated(process, "uts")
+...     nslab.check.hostname(process, "lab")
 ✓ pid ... is in a uts namespace of its own
 ✓ the host name of pid ... is 'lab'
 """
@@ -62,7 +61,8 @@ def isolated(process: Any, *types: str, other: Any = None) -> None:
 
     ``other`` is another process whose namespaces it must not share, in place of the caller.
 
-    >>> check.isolated(nslab.spawn("uts", ["true"]), "uts")
+    >>> with nslab.spawn("uts", ["true"]) as process:
+    ...     nslab.check.isolated(process, "uts")
     ✓ pid ... is in a uts namespace of its own
     """
     __tracebackhide__ = True
@@ -83,7 +83,8 @@ def isolated(process: Any, *types: str, other: Any = None) -> None:
 def shares(process: Any, *types: str) -> None:
     """Expect the process in the caller's namespaces of these types.
 
-    >>> check.shares(nslab.spawn("uts", ["true"]), "net")
+    >>> with nslab.spawn("uts", ["true"]) as process:
+    ...     nslab.check.shares(process, "net")
     ✓ pid ... shares the host's net namespace
     """
     __tracebackhide__ = True
@@ -101,7 +102,7 @@ def is_pid1(process: Any) -> None:
     """Expect the process to be PID 1, the init, of a pid namespace below the caller's; see pid_namespaces(7).
 
     >>> with nslab.spawn("pid", ["cat"], stdin=nslab.PIPE) as process:
-    ...     check.is_pid1(process)
+    ...     nslab.check.is_pid1(process)
     ✓ pid ... is PID 1 of its pid namespace
     """
     __tracebackhide__ = True
@@ -142,7 +143,7 @@ def no_mount_leak(before: Mounts, after: Mounts | None = None) -> None:
     >>> before = nslab.mounts()
     >>> nslab.run("user mnt", ["mount", "-t", "tmpfs", "none", "/mnt"], map_root_user=True).returncode
     0
-    >>> check.no_mount_leak(before)
+    >>> nslab.check.no_mount_leak(before)
     ✓ no mount has leaked
     """
     __tracebackhide__ = True
@@ -238,8 +239,8 @@ def attempt(*, strict: bool = False) -> Iterator[None]:
 
     With ``strict``, or with ``NSLAB_STRICT=1`` in the environment as a grader sets it, it is an error.
 
-    >>> with check.attempt():
-    ...     check.isolated(os.getpid(), "uts")
+    >>> with nslab.check.attempt():
+    ...     nslab.check.isolated(os.getpid(), "uts")
     not yet: expected pid ... in a uts namespace of its own, but it is in the host's (uts:[...]). Hint: ...
     """
     __tracebackhide__ = True

@@ -19,8 +19,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take them away, and end what they have left running."""
-    from .. import _warden
+    from .._warden import stop
 
     for kind in ("cell", "line"):
         shell.magics_manager.magics[kind].pop("ns", None)
-    _warden.stop()
+    stop()

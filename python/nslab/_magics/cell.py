@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import nslab
 
-from .. import _warden
+from .._warden import end_marked, environment, guard, marked, owner
 from . import interrupt
 from .held import Held
 from .kept import Kept
@@ -50,18 +50,18 @@ class Cell(nslab.Process):
         Its standard input is empty otherwise. The other arguments are those of `nslab.spawn`, which see for what is
         raised.
         """
-        _warden.start()
-        word = f"{_warden.owner()}/{next(_count)}"
+        guard()
+        word = f"{owner()}/{next(_count)}"
         options = {"kill_child": True, "start_new_session": True, **options}
         options |= {"stdout": nslab.PIPE, "stderr": nslab.PIPE, "stdin": nslab.PIPE if program else nslab.DEVNULL}
-        environment = _warden.environment(word)
+        env = environment(word)
         if program is not None:
-            cell = cls(program, flags=flags, env=environment, **options)._marked(script, word)
+            cell = cls(program, flags=flags, env=env, **options)._marked(script, word)
             cell._type(script.encode())
             return cell
-        with _script_file(script) as files, Gate(environment) as gate:
+        with _script_file(script) as files, Gate(env) as gate:
             argv, fds = command(script, *files), [*files, gate.file]
-            return cls(argv, flags=flags, env=environment, pass_fds=fds, **options)._marked(script, word)
+            return cls(argv, flags=flags, env=env, pass_fds=fds, **options)._marked(script, word)
 
     def _marked(self, script: str, word: str) -> Self:
         self.script, self._word, self.held = script, word, Held(self)
@@ -124,9 +124,9 @@ class Cell(nslab.Process):
 
     def end_all(self) -> int:
         """Kill it and all its descendants; return how many descendants that were."""
-        others = set(_warden.marked(self._word)) - {self.pid}
+        others = set(marked(self._word)) - {self.pid}
         self.kill()
-        _warden.end(self._word)
+        end_marked(self._word)
         return len(others)
 
     def end(self) -> int:
@@ -148,7 +148,7 @@ class Cell(nslab.Process):
         """
         if self.held.is_init or (self._kept is None and not self._has_group()):
             return []
-        return [pid for pid in _warden.marked(self._word) if pid != self.pid]
+        return [pid for pid in marked(self._word) if pid != self.pid]
 
     def _has_group(self) -> bool:
         try:

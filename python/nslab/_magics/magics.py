@@ -147,11 +147,11 @@ def _outcome(error: BaseException) -> str:
     return str(error)
 
 
-def permitted(flags: int, options: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+def permitted(flags: list[str], options: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
     """Return what this user can ask for: without privileges, the user namespace too, in which he is root."""
-    if not flags or flags & nslab.Namespace.USER or "join" in options or views.privileged():
+    if not flags or {"user", "all"} & set(flags) or "join" in options or views.privileged():
         return flags, options
-    return flags | nslab.Namespace.USER, {"map_root_user": True, **options}
+    return ["user", *flags], {"map_root_user": True, **options}
 
 
 # Magics show their docstring as help.

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from IPython.core.error import UsageError
 
 from .._cli import switches
-from .._namespace import parse_flags
 
 _USAGE = "%%%%ns [flag ...] [options] [-- program [argument ...]]"
 _DESCRIPTION = """\
@@ -25,7 +24,7 @@ _OURS = ("out", "err", "bg", "proc", "raise_error", "timeout", "show", "shell")
 class Words:
     """What was asked for."""
 
-    flags: int
+    flags: list[str]
     options: dict[str, Any]
     program: list[str] | None
     out: str | None = None
@@ -82,10 +81,9 @@ def parse(words: list[str], variables: Mapping[str, Any]) -> Words:
         given["join"] = [variables.get(name, name) for name in given["join"]]
     try:
         request = switches.request(given, program)
-        bits = parse_flags([*flags, *request.flags])
     except (TypeError, ValueError) as error:
         made.error(str(error))
-    found = Words(bits, request.options, program or None, **ours)
+    found = Words([*flags, *request.flags], request.options, program or None, **ours)
     _check(found, made)
     return found
 
@@ -100,7 +98,7 @@ def _sort(words: list[str], named: dict[str, argparse.Action]) -> tuple[list[str
     flags, options, i = [], [], 0
     while i < len(words):
         if not words[i].startswith("-"):
-            flags.append(words[i])
+            flags += words[i].replace(",", " ").split()
             i += 1
             continue
         length = 2 if switches.takes_next(words[i], named) else 1
