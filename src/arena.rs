@@ -1,11 +1,11 @@
-//! The memory of one run: three stacks with guard pages below them, and the report.
+//! The memory of one run: the stacks with guard pages below them, and the report.
 
 use std::mem::size_of;
 use std::sync::Mutex;
 
 use nix::errno::Errno;
 
-use crate::child::Report;
+use crate::child::{Report, STACKS};
 use crate::sys::{Mapping, PAGE};
 
 /// Mapped memory, used again by later runs.
@@ -15,7 +15,6 @@ pub struct Arena {
 }
 
 const STACK: usize = 65536;
-const STACKS: usize = 3;
 const REPORT: usize = STACKS * (PAGE + STACK);
 const LENGTH: usize = REPORT + size_of::<Report>();
 /// Arenas kept for the next run: one each for as many threads as are likely to spawn at once.

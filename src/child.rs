@@ -34,6 +34,8 @@ pub struct Report {
     pub intermediate: Progress,
     /// How far the child came.
     pub child: Progress,
+    /// How far the init above it came.
+    pub init: Progress,
     /// Futex: [`WAIT`], [`GO`] or [`ABORT`], for [`Step::AwaitMaps`].
     pub go: AtomicU32,
     /// Futex: 1 while the child of an intermediate process uses this memory; the kernel clears it.
@@ -43,12 +45,21 @@ pub struct Report {
     /// The child's pidfd, written by the kernel.
     pub pidfd: AtomicI32,
     /// The pid in digits, for newuidmap(1).
-    pub pid_text: [AtomicU8; 16],
+    pub pid_text: Digits,
+    /// The program's pid as its init knows it, in digits.
+    pub program_text: Digits,
+    /// The wait status of a program that its init has reaped, because it was not executed.
+    pub program_status: AtomicI32,
     /// When each step began and ended, in nanoseconds.
     pub times: [[AtomicU64; 2]; MAX_STEPS],
     /// The namespaces the program gets, by their position in the table: id, inode.
     pub namespaces: [[AtomicU64; 2]; NAMESPACES.len()],
+    /// Their descriptors in the table of the caller, or -1, for [`Step::Keep`].
+    pub kept: [AtomicI32; NAMESPACES.len()],
 }
+
+/// Ten decimal digits, and NULs.
+pub type Digits = [AtomicU8; 16];
 
 /// How far one process came through the plan.
 #[repr(C)]
@@ -62,13 +73,16 @@ pub struct Progress {
 impl Report {
     /// Makes it as good as new for a run of that many steps.
     pub fn clear(&self, steps: usize) {
-        for word in [&self.intermediate.stage, &self.child.stage, &self.go, &self.held] {
+        for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held] {
             word.store(0, Relaxed);
         }
-        for number in [&self.intermediate.errno, &self.child.errno, &self.pid] {
+        let errnos = [&self.intermediate.errno, &self.child.errno, &self.init.errno];
+        for number in errnos.into_iter().chain([&self.pid, &self.program_status]) {
             number.store(0, Relaxed);
         }
-        self.pidfd.store(-1, Relaxed);
+        for fd in self.kept.iter().chain([&self.pidfd]) {
+            fd.store(-1, Relaxed);
+        }
         for value in self.times[..steps].iter().chain(&self.namespaces).flatten() {
             value.store(0, Relaxed);
         }
@@ -85,6 +99,10 @@ pub const CHILD_STACK: usize = 0;
 pub const INTERMEDIATE_STACK: usize = 1;
 /// newuidmap(1) is started while both others live.
 pub const HELPER_STACK: usize = 2;
+/// The child of an init, which uses the first.
+pub const PROGRAM_STACK: usize = 3;
+/// How many there are.
+pub const STACKS: usize = 4;
 
 /// One run of a plan: all that the child side may look at.
 pub struct Run<'a> {
@@ -93,7 +111,7 @@ pub struct Run<'a> {
     /// Where to say how it went.
     pub report: &'a Report,
     /// Lowest address and size of each stack.
-    pub stacks: [(usize, usize); 3],
+    pub stacks: [(usize, usize); STACKS],
     /// What becomes 0, 1 and 2; -1 leaves it.
     pub stdio: [RawFd; 3],
     /// `/proc` of the caller; -1 unless another mount namespace may be joined before it is needed.
@@ -108,13 +126,39 @@ pub struct Run<'a> {
     pub helpers: [Option<CStrArray>; 2],
     /// Where they write their complaints; -1 without them.
     pub helper_stderr: RawFd,
+    /// How to enter a time namespace.
+    pub time: Option<TimeEntry<'a>>,
+    /// The file of the init's program; -1 without an init.
+    pub image: RawFd,
+    /// The init's end of the socket to the caller; -1 unless it stands above the program.
+    pub socket: RawFd,
+    /// The init's arguments, where they are not the step's own: the second is the program's pid.
+    pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
     pub clock: libc::clockid_t,
+}
+
+/// What a child needs to enter a time namespace.
+pub struct TimeEntry<'a> {
+    /// The namespace.
+    pub namespace: RawFd,
+    /// The file of the program in between, and its arguments.
+    pub image: RawFd,
+    /// Where that writes what fails.
+    pub report: RawFd,
+    /// Its arguments: the descriptors, and the program with its own.
+    pub argv: &'a CStrArray,
 }
 
 /// The child: its steps, ending in execve.
 pub fn child(run: &Run<'_>) -> i32 {
     perform(run, Side::Child, &run.report.child);
+    127
+}
+
+/// The init above a program: sets the namespaces up, makes the child, becomes what reaps.
+pub fn init(run: &Run<'_>) -> i32 {
+    perform(run, Side::Init, &run.report.init);
     127
 }
 
@@ -124,7 +168,8 @@ pub fn intermediate(run: &Run<'_>) -> i32 {
     let done = perform(run, Side::Intermediate, &report.intermediate);
     report.go.store(if done { GO } else { ABORT }, Release);
     sys::futex_wake(&report.go);
-    while report.held.load(Acquire) != 0 {
+    // The caller waits until the child has left its memory; a copy of it is the child's for as long as we live.
+    while run.plan.copies_memory() && report.held.load(Acquire) != 0 {
         sys::futex_wait(&report.held, 1);
     }
     0
@@ -141,6 +186,7 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
         progress.stage.store(stage, Release);
         started.store(sys::clock(run.clock), Relaxed);
         let result = match step {
+            Step::Clone(_) if side == Side::Init => run.clone_program(),
             Step::Clone(types) => run.clone_child(*types),
             other => other.run(run),
         };
@@ -164,7 +210,7 @@ fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
 }
 
 /// Closes what `/proc/self/fd` lists.
-fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
+fn close_listed(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     let dir = sys::openat(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
     let mut buffer = [0u8; 4096];
     loop {
@@ -179,7 +225,7 @@ fn close_listed(ranges: &[(u32, u32)]) -> sys::Result<()> {
             let number = digits.fold(0u32, |n, byte| n.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')));
             let is_number = name.first().is_some_and(u8::is_ascii_digit);
             let wanted = ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
-            if is_number && wanted && number != dir.cast_unsigned() {
+            if is_number && wanted && number != dir.cast_unsigned() && !keep.contains(&number.cast_signed()) {
                 sys::close(number.cast_signed());
             }
             entries = entries.get(usize::from(u16::from_le_bytes([*low, *high]))..).unwrap_or(&[]);
@@ -213,8 +259,13 @@ impl Run<'_> {
             (self.clone_args(flags, 0, INTERMEDIATE_STACK), intermediate)
         } else {
             let flags = self.child_flags(self.plan.clone_flags()) | vfork;
-            (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), child)
+            (self.clone_args(flags, libc::SIGCHLD, CHILD_STACK), self.made())
         }
+    }
+
+    /// What begins in the new namespaces.
+    fn made(&self) -> fn(&Run<'_>) -> i32 {
+        if self.plan.has_init() { init } else { child }
     }
 
     fn clone_args(&self, flags: u64, exit_signal: i32, stack: usize) -> CloneArgs<'_> {
@@ -228,19 +279,70 @@ impl Run<'_> {
         let flags = self.child_flags(types) | (libc::CLONE_PARENT | libc::CLONE_CHILD_CLEARTID) as u64;
         self.report.held.store(1, Release);
         // With CLONE_PARENT the exit signal is the intermediate process's: none, which execve turns into SIGCHLD.
-        let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), child, self).inspect_err(|_| {
+        let pid = sys::clone(self.clone_args(flags, 0, CHILD_STACK), self.made(), self).inspect_err(|_| {
             self.report.held.store(0, Release);
         })?;
         self.report.pid.store(pid, Release);
-        let digits = self.report.pid_text.iter().take(10).enumerate();
-        for (place, digit) in digits {
-            let value = pid.unsigned_abs() / 10u32.pow(9 - u32::try_from(place).unwrap_or(0)) % 10;
-            digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
-        }
+        write_digits(&self.report.pid_text, pid);
         // What it opens from here on must not stay open in the caller, should it be killed. Without the memory for a
         // table of its own it goes on with the caller's: the child runs already.
         let _ = sys::unshare(libc::CLONE_FILES.cast_unsigned());
         Ok(())
+    }
+
+    /// The init makes the program, and is held until that executes.
+    fn clone_program(&self) -> sys::Result<()> {
+        let flags = self.base_flags() | libc::CLONE_VFORK as u64;
+        let pid = sys::clone(self.clone_args(flags, libc::SIGCHLD, PROGRAM_STACK), child, self)?;
+        write_digits(&self.report.program_text, pid);
+        let program = &self.report.child;
+        if program.errno.load(Acquire) != 0 || program.stage.load(Acquire) as usize != self.plan.steps_of_child() {
+            self.report.program_status.store(sys::wait_for(pid).unwrap_or(0), Release);
+            sys::exit(127);
+        }
+        let [_, ended] = &self.report.times[self.plan.steps_of_child() - 1];
+        ended.store(sys::clock(self.clock), Relaxed);
+        Ok(())
+    }
+
+    /// The program is not a child of the caller, which learns of it before anybody can reap it: the pidfd, and, as the
+    /// kernel translates it for the receiver, the pid.
+    pub(crate) fn send_pidfd(&self) -> sys::Result<()> {
+        let pidfd = sys::pidfd_of_self()?;
+        sys::send_fd(self.socket, pidfd)
+    }
+
+    /// Its descriptors: what it lives by on 0, 1 and 2, and its own file until it is executed.
+    pub(crate) fn exec_init(&self, argv: &CStrArray) -> Errno {
+        const IMAGE: RawFd = 3;
+        let prepare = || {
+            if self.socket >= 0 {
+                sys::dup2(self.socket, 0)?;
+                sys::close(1);
+                sys::close(2);
+            }
+            if self.image != IMAGE {
+                sys::dup_onto(self.image, IMAGE)?;
+            }
+            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)], &[])
+        };
+        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv), None))
+    }
+
+    /// Becomes the program in between, which must keep the capability to enter also as an ordinary user.
+    pub(crate) fn enter_time(&self) -> Errno {
+        let (Some(entry), Some(exec)) = (&self.time, self.plan.exec()) else { return Errno::EINVAL };
+        sys::pass_on_sys_admin();
+        let passed = sys::set_inheritable(entry.namespace).and_then(|()| sys::set_inheritable(entry.report));
+        passed.err().unwrap_or_else(|| sys::execveat(entry.image, entry.argv, Some(&exec.envp)))
+    }
+
+    pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
+        let mut keep = [-1; 3];
+        if let Some(entry) = &self.time {
+            keep = [entry.namespace, entry.image, entry.report];
+        }
+        close_fds(ranges, &keep)
     }
 
     /// Enters the namespaces. What the caller may not enter now, it may after it has entered the user namespace; what
@@ -252,11 +354,14 @@ impl Run<'_> {
         let mut entered = [false; MAX_JOINS];
         // The mount namespace comes last: it changes the root and the directory.
         for (round, mnt) in [(0, false), (0, true), (1, false), (2, false), (2, true)] {
-            for ((join, fd), entered) in joins.iter().zip(self.joins).zip(&mut entered) {
+            for (join, entered) in joins.iter().zip(&mut entered) {
                 if *entered || (round == 1) != is_user(join) || (round != 1 && is_mnt(join) != mnt) {
                     continue;
                 }
-                match sys::setns(*fd, join.types.bits()) {
+                // There may be more to join than is entered here.
+                let opened = self.plan.options.join.iter().zip(self.joins);
+                let fd = opened.rev().find(|(all, _)| all.source == join.source).map_or(-1, |(_, fd)| *fd);
+                match sys::setns(fd, join.types.bits()) {
                     Ok(()) => *entered = true,
                     Err(Errno::EPERM) if round == 0 && has_user => {}
                     Err(errno) => return Err(errno),
@@ -331,13 +436,32 @@ impl Run<'_> {
 
     pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
         for (index, row) in types.rows() {
-            let noted = if by_pidfd { self.own_namespace(row.pidfd_request) } else { Err(Errno::ENOTTY) };
+            let time = self.time.as_ref().filter(|_| row.flag == NamespaceSet::TIME.bits());
+            let noted = match time {
+                // It will be entered last.
+                Some(entry) => sys::namespace_numbers(entry.namespace, c""),
+                None if by_pidfd => self.own_namespace(row.pidfd_request),
+                None => Err(Errno::ENOTTY),
+            };
             let by_path = |_| sys::namespace_numbers(libc::AT_FDCWD, OWN_FILES[index]);
             if let Ok((id, inode)) = noted.or_else(by_path) {
                 self.report.namespaces[index][0].store(id, Relaxed);
                 self.report.namespaces[index][1].store(inode, Relaxed);
             }
         }
+    }
+
+    /// The caller closes whatever is there, should a later one fail.
+    pub(crate) fn keep(&self, types: NamespaceSet, by_pidfd: bool) -> sys::Result<()> {
+        types.rows().try_for_each(|(index, row)| {
+            let fd = if by_pidfd {
+                sys::pidfd_namespace(self.report.pidfd.load(Acquire), row.pidfd_request)?
+            } else {
+                sys::openat(libc::AT_FDCWD, OWN_FILES[index], libc::O_RDONLY)?
+            };
+            self.report.kept[index].store(fd, Release);
+            Ok(())
+        })
     }
 
     fn own_namespace(&self, request: u8) -> sys::Result<(u64, u64)> {
@@ -356,12 +480,32 @@ impl Run<'_> {
     }
 }
 
-pub(crate) fn close_fds(ranges: &[(u32, u32)]) -> sys::Result<()> {
+fn write_digits(text: &Digits, number: i32) {
+    for (place, digit) in (0..10).zip(text) {
+        let value = number.unsigned_abs() / 10u32.pow(9 - place) % 10;
+        digit.store(b'0' + u8::try_from(value).unwrap_or(0), Relaxed);
+    }
+}
+
+/// Closes these ranges, but not what is to keep.
+fn close_fds(ranges: &[(u32, u32)], keep: &[RawFd]) -> sys::Result<()> {
     for (first, last) in ranges {
-        match sys::close_range(*first, *last) {
-            // Refused by an old container's seccomp profile.
-            Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges),
-            result => result?,
+        let mut first = *first;
+        while first <= *last {
+            let kept = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).filter(|fd| (first..=*last).contains(fd));
+            let next = kept.min();
+            let end = next.map_or(*last, |fd| fd.wrapping_sub(1));
+            if next != Some(first) {
+                match sys::close_range(first, end) {
+                    // Refused by an old container's seccomp profile.
+                    Err(Errno::ENOSYS | Errno::EPERM) => return close_listed(ranges, keep),
+                    result => result?,
+                }
+            }
+            match next {
+                Some(fd) => first = fd + 1,
+                None => break,
+            }
         }
     }
     Ok(())

@@ -23,8 +23,20 @@
 //!                 (held)                      clone3(PARENT|VM|PIDFD|NEW*) ─────▶ wait for the maps
 //!                                             write /proc/PID/uid_map …, or
 //!                                             newuidmap(1); then let it go ─────▶ the other steps
-//!                                             wait until it has left the memory   execve
 //!            reap it ◀─────────────────────── exit
+//!            wait until it has left the memory ◀──────────────────────────────── execve
+//! ```
+//!
+//! With `init` the first process in the new namespaces sets them up, makes the program and becomes our init:
+//!
+//! ```text
+//!            calling process                  init (PID 1)                        child (PID 2)
+//!            clone3(VM|VFORK|PIDFD|NEW*) ───▶ the steps of the namespaces
+//!                 (held)                      clone3(VM|VFORK) ─────────────────▶ pidfd and pid to the socket
+//!                                                  (held)                         the steps of a process
+//!                                                                                 execve
+//! Process ◀──────────────────────────────── execveat(a program of 3 KiB)
+//!            status, from the socket ◀─────── reaps, tells, ends ◀─────────────── exit
 //! ```
 //!
 //! What belongs to another namespace is read by a *visit*: such a child again, which enters the namespace, reads or
@@ -46,6 +58,7 @@ mod child;
 mod dumpable;
 mod error;
 mod idmap;
+mod init;
 pub mod inspect;
 mod keeper;
 mod mount;
@@ -60,18 +73,20 @@ mod rules;
 mod spawn;
 mod step;
 mod sys;
+mod time;
 mod twin;
 mod visit;
 
 pub use caller::Caller;
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
+pub use init::Init;
 pub use inspect::NamespaceId;
 pub use mount::Propagation;
 pub use namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 pub use options::{ClockOffset, Join, JoinSource, Options};
 pub use plan::{Plan, Side};
 pub use process::{Exit, Process};
-pub use spawn::{Spawned, spawn};
+pub use spawn::{Spawned, hold, spawn};
 pub use step::Step;
 pub use twin::{c_source, unshare_command};

@@ -69,6 +69,7 @@ impl NamespaceSet {
         }
         Self(bits)
     };
+    pub(crate) const IPC: Self = Self(libc::CLONE_NEWIPC.cast_unsigned());
     pub(crate) const MNT: Self = Self(libc::CLONE_NEWNS.cast_unsigned());
     pub(crate) const NET: Self = Self(libc::CLONE_NEWNET.cast_unsigned());
     pub(crate) const PID: Self = Self(libc::CLONE_NEWPID.cast_unsigned());
@@ -98,6 +99,12 @@ impl NamespaceSet {
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether a type is in both sets.
+    #[must_use]
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// The types of either set.

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::RawFd;
 
 use crate::idmap::MapRequest;
+use crate::init::Init;
 use crate::inspect::NamespaceId;
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
@@ -68,6 +69,10 @@ pub struct Options {
     pub join: Vec<Join>,
     /// The signal the program gets when this process ends.
     pub kill_child: Option<i32>,
+    /// No program: only leave descriptors of the new namespaces.
+    pub keep: bool,
+    /// An init of ours.
+    pub init: Option<Init>,
 }
 
 /// A clock offset, rounded down to whole seconds, plus nanoseconds below one second.

@@ -10,9 +10,10 @@ use nix::errno::Errno;
 use crate::caller::Caller;
 use crate::error::Error;
 use crate::idmap::{self, IdRange};
+use crate::init::Init;
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
-use crate::options::{ClockOffset, JoinSource, Options};
+use crate::options::{ClockOffset, Join, JoinSource, Options};
 use crate::rules;
 use crate::step::{Exec, MapFile, Step, Whose};
 use crate::sys::CStrArray;
@@ -28,6 +29,8 @@ pub enum Side {
     /// The process between the caller and the child, where one is needed: to enter namespaces before new ones are
     /// made, and to write id maps that the child may not write itself.
     Intermediate,
+    /// The init above the program, where there is one: it has made the namespaces, and makes the child.
+    Init,
     /// The child, which becomes the program.
     Child,
 }
@@ -39,6 +42,7 @@ impl Side {
         match self {
             Self::Parent => "parent",
             Self::Intermediate => "intermediate",
+            Self::Init => "init",
             Self::Child => "child",
         }
     }
@@ -69,15 +73,15 @@ impl Plan {
             return Err(Error::Step { step: "clone", detail: flags.to_string(), errno: Errno::EINVAL });
         }
         let maps = maps(&options, caller)?;
-        let joined = options.join.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types));
+        let joined = types_of(&options.join);
         if joined.contains(NamespaceSet::PID) && flags.contains(NamespaceSet::PID) {
             return Err(Error::invalid(
                 "join enters a pid namespace, and the kernel makes no new one before a child has been born there \
                  (leave \"pid\" out of the flags, or let a program that joins make it)",
             ));
         }
-        let join_first = !flags.is_empty() || joined.contains(NamespaceSet::PID) || joined.contains(NamespaceSet::TIME);
-        let intermediate = maps.outside || (join_first && !options.join.is_empty());
+        let enter = entered_by_setns(&options);
+        let intermediate = maps.outside || (!enter.is_empty() && enters_first(flags, types_of(&enter)));
 
         let mut steps = Vec::with_capacity(MAX_STEPS);
         if options.join.iter().any(|join| !matches!(join.source, JoinSource::Fd(_))) {
@@ -85,32 +89,51 @@ impl Plan {
         }
         steps.push((Side::Parent, Step::Clone(if intermediate { NamespaceSet::EMPTY } else { flags })));
         if intermediate {
-            if !options.join.is_empty() {
-                steps.push((Side::Intermediate, Step::Setns(options.join.clone())));
+            if !enter.is_empty() {
+                steps.push((Side::Intermediate, Step::Setns(enter.clone())));
             }
             steps.push((Side::Intermediate, Step::Clone(flags)));
         }
-        let noted = flags.union(joined);
+        // Whoever is made in the new namespaces sets them up.
+        let first = if options.init == Some(Init::AboveProgram) { Side::Init } else { Side::Child };
+        let noted = if options.keep { NamespaceSet::EMPTY } else { flags.union(joined) };
         if !noted.is_empty() {
-            steps.push((Side::Child, Step::UnshareFiles));
+            steps.push((first, Step::UnshareFiles));
         }
         if maps.outside {
             steps.extend(maps.steps.into_iter().map(|step| (Side::Intermediate, step)));
-            steps.push((Side::Child, Step::AwaitMaps));
+            steps.push((first, Step::AwaitMaps));
         } else {
-            steps.extend(maps.steps.into_iter().map(|step| (Side::Child, step)));
+            steps.extend(maps.steps.into_iter().map(|step| (first, step)));
         }
-        let mut child = Vec::with_capacity(MAX_STEPS);
-        if !intermediate && !options.join.is_empty() {
-            child.push(Step::Setns(options.join.clone()));
+        let mut inside = Vec::with_capacity(MAX_STEPS);
+        if !intermediate && !enter.is_empty() {
+            inside.push(Step::Setns(enter));
         }
-        kernel_objects(&mut child, &options);
+        kernel_objects(&mut inside, &options);
         if !noted.is_empty() {
-            child.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
+            inside.push(Step::NoteNamespaces(noted, caller.pidfds_show_namespaces));
         }
-        process(&mut child, &options, caller, maps.setgroups_denied);
-        last_steps(&mut child, &mut options, caller);
+        if first == Side::Init {
+            inside.extend(options.kill_child.map(Step::ParentDeathSignal));
+            inside.push(Step::Clone(NamespaceSet::EMPTY));
+        }
+        steps.extend(inside.into_iter().map(|step| (first, step)));
+
+        let mut child = Vec::with_capacity(MAX_STEPS);
+        if first == Side::Init {
+            child.push(Step::SendPidfd);
+        }
+        if options.keep {
+            child.push(Step::Keep(flags, caller.pidfds_show_namespaces));
+        } else {
+            process(&mut child, &options, caller, maps.setgroups_denied);
+            last_steps(&mut child, &mut options, caller);
+        }
         steps.extend(child.into_iter().map(|step| (Side::Child, step)));
+        if first == Side::Init {
+            steps.push((Side::Init, Step::ExecInit(CStrArray::default())));
+        }
         debug_assert!(steps.len() < MAX_STEPS);
         Ok(Self { steps, legacy: false, options })
     }
@@ -126,8 +149,8 @@ impl Plan {
             prelude.push(Step::Unshare(NamespaceSet::TIME));
         }
         for (side, step) in &self.steps {
-            if *side == Side::Child {
-                steps.extend(take(&mut prelude).into_iter().map(|step| (Side::Child, step)));
+            if matches!(side, Side::Init | Side::Child) {
+                steps.extend(take(&mut prelude).into_iter().map(|step| (*side, step)));
             }
             steps.push(match step {
                 Step::Clone(types) => (*side, Step::Clone(types.without(NamespaceSet::TIME))),
@@ -143,16 +166,22 @@ impl Plan {
         self.steps.iter().any(|(side, _)| *side == Side::Intermediate)
     }
 
-    /// Whether the first process must have a memory of its own: the kernel lets nobody who shares it enter a time
-    /// namespace.
+    /// The time namespace to enter, by a program in between: the kernel lets nobody who shares memory enter one.
+    #[must_use]
+    pub fn enters_time(&self) -> Option<&Join> {
+        time_to_enter(&self.options).filter(|_| !self.copies_memory())
+    }
+
+    /// Whether the first process must have a memory of its own, to enter a time namespace before a new one is made
+    /// below it.
     #[must_use]
     pub fn copies_memory(&self) -> bool {
-        self.options.join.iter().any(|join| join.types.contains(NamespaceSet::TIME))
+        self.options.flags.contains(NamespaceSet::TIME) && time_to_enter(&self.options).is_some()
     }
 
     /// Whether the child begins with the descriptor table of the caller.
     pub(crate) fn shares_files(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles))
+        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles | Step::Keep(..)))
     }
 
     /// The index of the parent's clone.
@@ -168,12 +197,24 @@ impl Plan {
         }
     }
 
-    /// What the last step executes.
+    /// How many steps there are up to the last one that the child takes in our memory, itself included.
+    pub(crate) fn steps_of_child(&self) -> usize {
+        let steps = self.steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1);
+        // The last is then the program's in between.
+        if self.enters_time().is_some() { steps - 1 } else { steps }
+    }
+
+    /// What the last step of the child executes.
     pub(crate) fn exec(&self) -> Option<&Exec> {
-        match self.steps.last() {
-            Some((_, Step::Execve(exec))) => Some(exec),
+        self.steps.iter().rev().find_map(|(_, step)| match step {
+            Step::Execve(exec) => Some(&**exec),
             _ => None,
-        }
+        })
+    }
+
+    /// Whether an init stands above the program.
+    pub(crate) fn has_init(&self) -> bool {
+        self.options.init == Some(Init::AboveProgram)
     }
 
     /// Whether the caller's `/proc` must be at hand: where another mount namespace may be joined first.
@@ -192,6 +233,31 @@ impl fmt::Display for Plan {
         }
         Ok(())
     }
+}
+
+fn types_of(joins: &[Join]) -> NamespaceSet {
+    joins.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types))
+}
+
+/// What is entered by a process that shares memory: everything but a time namespace, unless a new one is made below it.
+fn entered_by_setns(o: &Options) -> Vec<Join> {
+    if o.flags.contains(NamespaceSet::TIME) {
+        return o.join.clone();
+    }
+    let others = o.join.iter().filter(|join| join.types != NamespaceSet::TIME);
+    others.map(|join| Join { types: join.types.without(NamespaceSet::TIME), ..join.clone() }).collect()
+}
+
+/// Whether they must be entered before the new ones are made, or before the child is.
+fn enters_first(flags: NamespaceSet, joined: NamespaceSet) -> bool {
+    // These can be entered from anywhere, also after others have been made beside them.
+    let anywhere = NamespaceSet::IPC.union(NamespaceSet::NET).union(NamespaceSet::UTS);
+    let beside = anywhere.contains(joined) && !flags.intersects(joined.union(NamespaceSet::USER));
+    joined.contains(NamespaceSet::PID) || !(flags.is_empty() || beside)
+}
+
+fn time_to_enter(o: &Options) -> Option<&Join> {
+    o.join.iter().rev().find(|join| join.types.contains(NamespaceSet::TIME))
 }
 
 /// The id map steps, and who takes them.
@@ -288,7 +354,7 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
     if o.restore_signals {
         steps.push(Step::RestoreSignals);
     }
-    if o.start_new_session {
+    if o.start_new_session || o.init == Some(Init::Alone) {
         steps.push(Step::Setsid);
     }
     steps.extend(o.process_group.map(Step::Setpgid));
@@ -299,13 +365,23 @@ fn process(steps: &mut Vec<Step>, o: &Options, caller: &Caller, setgroups_denied
             steps.push(Step::ExtraGroups(groups.clone()));
         }
     }
+    if o.user.is_some() && time_to_enter(o).is_some() && !o.flags.contains(NamespaceSet::TIME) {
+        steps.push(Step::KeepCapabilities);
+    }
     steps.extend(o.group.map(Step::Setgid));
     steps.extend(o.user.map(Step::Setuid));
 }
 
 /// What must come last: a change of ids clears the parent-death signal, and every step before may need descriptors.
 fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
-    steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    if o.init != Some(Init::AboveProgram) {
+        steps.extend(o.kill_child.map(Step::ParentDeathSignal));
+    }
+    if o.init == Some(Init::Alone) {
+        // It closes everything itself, but what it lives by.
+        steps.push(Step::ExecInit(CStrArray::new(take(&mut o.argv))));
+        return;
+    }
     if o.close_fds {
         let mut keep: Vec<RawFd> = o.pass_fds.iter().copied().filter(|fd| *fd > 2).collect();
         keep.sort_unstable();
@@ -316,6 +392,9 @@ fn last_steps(steps: &mut Vec<Step>, o: &mut Options, caller: &Caller) {
         steps.push(Step::PassFds(o.pass_fds.clone()));
     }
     steps.push(Step::SignalMask);
+    if let Some(join) = time_to_enter(o).filter(|_| !o.flags.contains(NamespaceSet::TIME)) {
+        steps.push(Step::EnterTime(Join { types: NamespaceSet::TIME, ..join.clone() }));
+    }
     let envp = o.env.take().map_or_else(|| caller.environment.clone(), CStrArray::new);
     let candidates = candidates(&o.executable, &envp);
     let argv = CStrArray::new(take(&mut o.argv));

@@ -37,12 +37,29 @@ impl Exit {
 pub struct Process {
     pid: i32,
     pidfd: OwnedFd,
+    init: Option<AboveProgram>,
     exit: Mutex<Option<Exit>>,
 }
 
+/// The init above the program: our child, and the program's parent.
+pub(crate) struct AboveProgram {
+    pub pidfd: OwnedFd,
+    /// Where it leaves the program's wait status.
+    pub socket: OwnedFd,
+}
+
 impl Process {
-    pub(crate) fn new(pid: i32, pidfd: OwnedFd) -> Self {
-        Self { pid, pidfd, exit: Mutex::new(None) }
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, init: Option<AboveProgram>) -> Self {
+        Self { pid, pidfd, init, exit: Mutex::new(None) }
+    }
+
+    /// Our child: it is over when that is. An init ends right after its program, with all that is in its namespace.
+    fn child(&self) -> BorrowedFd<'_> {
+        self.init.as_ref().map_or(self.pidfd.as_fd(), |init| init.pidfd.as_fd())
+    }
+
+    pub(crate) fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
     }
 
     /// The pid in the caller's pid namespace.
@@ -76,7 +93,7 @@ impl Process {
         if let Some(exit) = self.exit() {
             return Ok(Some(exit));
         }
-        match sys::waitid(self.pidfd(), libc::WNOHANG) {
+        match sys::waitid(self.child(), libc::WNOHANG) {
             Ok(waited) => Ok(waited.map(|waited| self.keep(waited.into()))),
             Err(Errno::ECHILD) => self.taken(),
             Err(errno) => Err(errno),
@@ -84,8 +101,14 @@ impl Process {
     }
 
     /// What it used is known to the one thread that has reaped it, and to nobody who came later.
-    fn keep(&self, exit: Exit) -> Exit {
+    fn keep(&self, mut exit: Exit) -> Exit {
         let mut state = self.state();
+        // A PID 1 cannot end by the program's signal, so it says how that ended, unless it was killed itself.
+        if let Some(status) = self.init.as_ref().and_then(|init| sys::receive_number(init.socket.as_fd())) {
+            exit.returncode = Exit::from_wait_status(status).returncode;
+        } else if let (Some(known), true) = (*state, self.init.is_some()) {
+            exit.returncode = known.returncode;
+        }
         if state.is_none_or(|known| known.rusage.is_none()) {
             *state = Some(exit);
         }
@@ -95,11 +118,11 @@ impl Process {
     /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
     /// that, 0 is what `subprocess` says.
     fn taken(&self) -> Result<Option<Exit>, Errno> {
-        if !sys::poll_readable(self.pidfd.as_raw_fd(), Some(Duration::ZERO))? {
+        if !sys::poll_readable(self.child().as_raw_fd(), Some(Duration::ZERO))? {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
         }
-        if let Ok(Some(status)) = sys::pidfd_exit_status(self.pidfd()) {
+        if let Ok(Some(status)) = sys::pidfd_exit_status(self.child()) {
             return Ok(Some(self.keep(Exit::from_wait_status(status))));
         }
         // Another thread that waits for it may have the status, and be about to say so.
@@ -123,7 +146,7 @@ impl Process {
         }
         if timeout.is_none() {
             // Without a time to look at, one system call does it.
-            match sys::waitid(self.pidfd(), 0) {
+            match sys::waitid(self.child(), 0) {
                 Ok(Some(waited)) => return Ok(Some(self.keep(waited.into()))),
                 Ok(None) | Err(Errno::ECHILD) => {}
                 Err(errno) => return Err(errno),
@@ -132,7 +155,7 @@ impl Process {
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
-            if !sys::poll_readable(self.pidfd.as_raw_fd(), left)? {
+            if !sys::poll_readable(self.child().as_raw_fd(), left)? {
                 return Ok(None);
             }
             if let Some(exit) = self.poll()? {
@@ -141,6 +164,12 @@ impl Process {
             // A tracer has it: dead, but not yet ours.
             thread::yield_now();
         }
+    }
+
+    /// SIGKILL, and the status is nobody's.
+    pub(crate) fn kill_and_reap(&self) {
+        let _ = self.send_signal(libc::SIGKILL);
+        while self.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
     }
 
     /// Sends a signal to this process and no other; to one that has ended, does nothing.

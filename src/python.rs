@@ -17,6 +17,7 @@ use pyo3::types::{PyBool, PyDict};
 
 use self::convert::{Text, read_env, read_fd, read_groups, read_option};
 use crate::inspect::{self, NamespaceId};
+use crate::sys;
 use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 
 /// The Rust half of nslab.
@@ -33,7 +34,9 @@ mod _core {
     #[pymodule_export]
     use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
-    use super::{PyPlan, namespaces, open_namespace, plan, table};
+    use super::{
+        PyPlan, bind, hold, make_private, namespaces, open_namespace, plan, setns, table, unmount, unshare_fs,
+    };
 }
 
 /// Name, bit, C name, switch of unshare(1), manual page, first kernel, what it isolates.
@@ -186,4 +189,54 @@ fn open_namespace(bits: u32, device: u64, inode: u64, id: Option<u64>, pid: Opti
     let types = NamespaceSet::from_bits(bits).unwrap_or_default();
     let file = inspect::open(types, NamespaceId { device, inode, id }, pid).map_err(os_error)?;
     Ok(file.into_raw_fd())
+}
+
+/// Moves the calling thread into namespaces.
+#[pyfunction]
+fn setns(py: Python<'_>, fd: RawFd, bits: u32) -> PyResult<()> {
+    let detail = NamespaceSet::from_bits(bits).unwrap_or_default().to_string();
+    sys::setns(fd, bits).map_err(|errno| raise(py, &Error::Step { step: "setns", detail, errno }))
+}
+
+/// Gives the calling thread a root, a directory and a umask of its own, see unshare(2).
+#[pyfunction]
+fn unshare_fs(py: Python<'_>) -> PyResult<()> {
+    let detail = "CLONE_FS".to_owned();
+    let refused = |errno| raise(py, &Error::Step { step: "unshare", detail, errno });
+    sys::unshare(libc::CLONE_FS.cast_unsigned()).map_err(refused)
+}
+
+fn mount_step(py: Python<'_>, path: &Text, done: sys::Result<()>) -> PyResult<()> {
+    let detail = path.0.to_string_lossy().into_owned();
+    done.map_err(|errno| raise(py, &Error::Step { step: "bind", detail, errno }))
+}
+
+/// Makes a file or directory appear at another place, see mount(2).
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
+fn bind(py: Python<'_>, source: Text, target: Text) -> PyResult<()> {
+    mount_step(py, &target, sys::mount(&source.0, &target.0, None, libc::MS_BIND))
+}
+
+/// Keeps what is mounted below this mount from reaching other namespaces, see `mount_namespaces(7)`.
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "as Python gives it")]
+fn make_private(py: Python<'_>, path: Text) -> PyResult<()> {
+    mount_step(py, &path, sys::mount(c"none", &path.0, None, libc::MS_PRIVATE))
+}
+
+/// Takes a mount away, once nobody uses it any more, see umount(2).
+#[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "as Python gives it")]
+fn unmount(py: Python<'_>, path: Text) -> PyResult<()> {
+    mount_step(py, &path, sys::unmount(&path.0))
+}
+
+/// Makes namespaces and returns a descriptor and the bit of each.
+#[pyfunction]
+fn hold(py: Python<'_>, bits: u32, options: &Bound<'_, PyDict>) -> PyResult<Vec<(RawFd, u32)>> {
+    let nobody = Options { keep: true, ..Options::default() };
+    let plan = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), options, nobody)?;
+    let held = py.detach(|| crate::spawn::hold(&plan.0)).map_err(|error| raise(py, &error))?;
+    Ok(held.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect())
 }

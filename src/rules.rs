@@ -3,6 +3,7 @@
 use crate::caller::Caller;
 use crate::child::MAX_JOINS;
 use crate::error::Error;
+use crate::init::Init;
 use crate::namespace::NamespaceSet;
 use crate::options::{ClockOffset, Options};
 
@@ -24,6 +25,7 @@ pub fn check(o: &Options, caller: &Caller) -> Result<(), Error> {
         ("loopback", o.loopback, NamespaceSet::NET),
         ("monotonic", o.monotonic.is_some(), NamespaceSet::TIME),
         ("boottime", o.boottime.is_some(), NamespaceSet::TIME),
+        ("init", o.init == Some(Init::AboveProgram), NamespaceSet::PID),
     ];
     for (option, given, types) in needs {
         if given && !o.flags.contains(types) {

@@ -13,14 +13,16 @@ use crate::arena::Arena;
 use crate::child::{Progress, Report, Run};
 use crate::dumpable::KeepDumpable;
 use crate::error::Error;
+use crate::init;
 use crate::inspect::{self, Namespaces};
 use crate::keeper;
-use crate::namespace::{NAMESPACES, NamespaceSet};
+use crate::namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 use crate::options::{Join, JoinSource};
 use crate::plan::{Plan, Side};
-use crate::process::Process;
+use crate::process::{AboveProgram, Process};
 use crate::step::{MapFile, Step, join_text};
 use crate::sys::{self, CStrArray, SignalMask};
+use crate::time::{Passage, Stopped};
 
 /// A child that executes its program, and how it came to be.
 pub struct Spawned {
@@ -62,8 +64,27 @@ pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Spawned, Error> {
     keeper::run(move || spawn_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
 }
 
+/// Makes the namespaces of a plan to keep, and returns a descriptor of each.
+///
+/// # Errors
+///
+/// As for [`spawn`].
+pub fn hold(plan: &Arc<Plan>) -> Result<Kept, Error> {
+    let (made, kept) = made_here(Arc::clone(plan), [-1; 3], None)?;
+    // The child has ended, or is about to.
+    reap(Some(&made.process.into_pidfd()), false);
+    Ok(kept)
+}
+
 /// `mask` is what the program gets as signal mask, where that is not this thread's.
 fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Spawned, Error> {
+    made_here(plan, stdio, mask).map(|(spawned, _)| spawned)
+}
+
+/// A descriptor of each namespace.
+pub type Kept = Vec<(&'static NamespaceType, OwnedFd)>;
+
+fn made_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<(Spawned, Kept), Error> {
     match attempt(&plan, stdio, mask) {
         Err(Error::Step { step: "clone", errno: Errno::ENOSYS, .. }) if !plan.legacy => {
             let plan = Arc::new(plan.with_legacy_clone());
@@ -75,13 +96,15 @@ fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> R
 
 struct Ran {
     process: Process,
+    kept: Kept,
     timeline: Vec<(u64, u64)>,
     noted: [[u64; 2]; NAMESPACES.len()],
 }
 
 impl Ran {
-    fn of(self, plan: Arc<Plan>) -> Spawned {
-        Spawned { process: self.process, plan, timeline: self.timeline, noted: self.noted, thread: sys::gettid() }
+    fn of(self, plan: Arc<Plan>) -> (Spawned, Kept) {
+        let (noted, thread) = (self.noted, sys::gettid());
+        (Spawned { process: self.process, plan, timeline: self.timeline, noted, thread }, self.kept)
     }
 }
 
@@ -100,6 +123,10 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let proc = if plan.needs_proc() { open_proc().map_err(refused)? } else { None };
     let wants_helper = plan.steps.iter().any(|(_, step)| matches!(step, Step::MapHelper(..)));
     let pipe = if wants_helper { Some(sys::pipe().map_err(refused)?) } else { None };
+    let image = plan.options.init.map(|_| init::open()).transpose().map_err(|errno| init_error(plan, errno))?;
+    let sockets = if plan.has_init() { Some(sys::socketpair().map_err(refused)?) } else { None };
+    let (socket, of_init) = sockets.unzip();
+    let passage = prepare_passage(plan, &opened)?;
     let thread = plan.options.kill_child.map(|_| sys::pidfd_of_thread()).transpose().map_err(refused)?;
     let joins: Vec<RawFd> = opened.iter().map(JoinFd::raw).collect();
     let raw = |fd: Option<&OwnedFd>| fd.map_or(-1, AsRawFd::as_raw_fd);
@@ -119,15 +146,23 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
         mask: mask.unwrap_or(before),
         helpers: helpers(plan, report),
         helper_stderr: raw(pipe.as_ref().map(|(_, write)| write)),
+        time: passage.as_ref().map(Passage::entry),
+        image: raw(image.as_ref()),
+        socket: raw(of_init.as_ref()),
+        init_argv: plan.has_init().then(|| init_argv(report)),
         clock,
     };
     let dumpable = changes_credentials(plan).then(KeepDumpable::new);
     let (args, entry) = run.first_clone();
     let cloned = sys::clone(args, entry, &run);
+    let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid, socket));
+    drop(run);
+    let outcome = outcome.and_then(|process| through(plan, report, passage, process));
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
-    let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid));
     sys::set_signal_mask(before);
+    let kept = NAMESPACES.iter().zip(&report.kept);
+    let kept: Kept = kept.filter_map(|(row, fd)| Some((row, sys::adopt(fd.load(Acquire))?))).collect();
 
     let process = outcome.map_err(|error| with_complaint(error, pipe))?;
     let noted = report.namespaces.each_ref().map(|numbers| numbers.each_ref().map(|number| number.load(Relaxed)));
@@ -138,11 +173,52 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     };
     let timeline = timeline(plan, report, shift, [began, cloning, resumed]);
     arena.give_back();
-    Ok(Ran { process, timeline, noted })
+    Ok(Ran { process, kept, timeline, noted })
 }
 
 fn clone_error(plan: &Plan, errno: Errno) -> Error {
     Error::Step { step: "clone", detail: plan.options.flags.to_string(), errno }
+}
+
+fn init_error(plan: &Plan, errno: Errno) -> Error {
+    match errno {
+        Errno::EMFILE | Errno::ENFILE => clone_error(plan, errno),
+        errno => Error::Step { step: "init", detail: "memfd_create".to_owned(), errno },
+    }
+}
+
+/// The second is written later, when the program has a pid.
+fn init_argv(report: &Report) -> CStrArray {
+    CStrArray::with_slot(vec![c"nslab-init".to_owned(), CString::default()], 1, &report.program_text)
+}
+
+fn prepare_passage(plan: &Plan, opened: &[JoinFd]) -> Result<Option<Passage>, Error> {
+    let (Some(join), Some(exec)) = (plan.enters_time(), plan.exec()) else { return Ok(None) };
+    let place = plan.options.join.iter().rposition(|all| all == join);
+    let namespace = place.and_then(|place| opened.get(place)).map_or(-1, JoinFd::raw);
+    Passage::prepare(plan, exec, namespace).map(Some).map_err(|errno| match errno {
+        Errno::EMFILE | Errno::ENFILE => clone_error(plan, errno),
+        errno => Error::Step { step: "setns", detail: join_text(join), errno },
+    })
+}
+
+/// Waits until the program in between, where there is one, has made room for the one that was meant.
+fn through(plan: &Plan, report: &Report, passage: Option<Passage>, process: Process) -> Result<Process, Error> {
+    let Some(passage) = passage else { return Ok(process) };
+    let (passing, executing) = (plan.steps_of_child() - 1, plan.steps_of_child());
+    let now = || sys::clock(libc::CLOCK_MONOTONIC);
+    report.times[passing][1].store(now(), Relaxed);
+    report.times[executing][0].store(now(), Relaxed);
+    let stopped = passage.outcome();
+    report.times[executing][1].store(now(), Relaxed);
+    let Some(stopped) = stopped else { return Ok(process) };
+    process.kill_and_reap();
+    let (index, errno) = match stopped {
+        Stopped::Setns(errno) => (passing, errno),
+        Stopped::Execve(errno) => (executing, errno),
+    };
+    let (_, step) = &plan.steps[index];
+    Err(Error::Step { step: step.name(), detail: step.detail(), errno })
 }
 
 /// A namespace file to join: opened for this run, or the caller's own.
@@ -202,33 +278,64 @@ fn changes_credentials(plan: &Plan) -> bool {
 }
 
 /// Reads the report after the first process has given up the memory, and leaves nothing behind on failure.
-fn outcome(run: &Run<'_>, first: i32) -> Result<Process, Error> {
-    let report = run.report;
+fn outcome(run: &Run<'_>, first: i32, socket: Option<OwnedFd>) -> Result<Process, Error> {
+    let (plan, report) = (run.plan, run.report);
     let child = sys::adopt(report.pidfd.load(Acquire));
     let mut pid = first;
-    if run.plan.has_intermediate() {
+    if plan.has_intermediate() {
         let status = sys::wait_for(first).unwrap_or(0);
         pid = report.pid.load(Acquire);
-        if report.held.load(Acquire) != 0 || status != 0 {
+        if status != 0 {
             // It was killed; the child may still run, on memory that is about to be used again.
             reap(child.as_ref(), true);
-            return Err(died(run.plan, &report.intermediate, Side::Intermediate, status & 0x7f));
+            return Err(died(plan, &report.intermediate, Side::Intermediate, status & 0x7f));
         }
-        if let Some(error) = failed(run.plan, &report.intermediate) {
+        while report.held.load(Acquire) != 0 {
+            sys::futex_wait(&report.held, 1);
+        }
+        if let Some(error) = failed(plan, &report.intermediate) {
             let signal = reap(child.as_ref(), false);
-            return Err(if signal == 0 { error } else { died(run.plan, &report.child, Side::Child, signal) });
+            return Err(if signal == 0 { error } else { died(plan, &report.child, Side::Child, signal) });
         }
     }
-    if let Some(error) = failed(run.plan, &report.child) {
+    if let Err(error) = program_runs(plan, report, child.as_ref()) {
         reap(child.as_ref(), false);
         return Err(error);
     }
-    let Some(pidfd) = child else { return Err(clone_error(run.plan, Errno::EMFILE)) };
-    if report.child.stage.load(Acquire) as usize != run.plan.steps.len() {
-        let signal = reap(Some(&pidfd), false);
-        return Err(died(run.plan, &report.child, Side::Child, signal));
+    let refused = |errno| clone_error(plan, errno);
+    let child = child.ok_or_else(|| refused(Errno::EMFILE)).and_then(|fd| sys::above_stdio(fd).map_err(refused))?;
+    let Some(socket) = socket else { return Ok(Process::new(pid, child, None)) };
+    match sys::receive_fd(socket.as_fd()) {
+        Ok((pid, pidfd)) => Ok(Process::new(pid, pidfd, Some(AboveProgram { pidfd: child, socket }))),
+        Err(errno) => {
+            reap(Some(&child), true);
+            Err(refused(errno))
+        }
     }
-    sys::above_stdio(pidfd).map(|pidfd| Process::new(pid, pidfd)).map_err(|errno| clone_error(run.plan, errno))
+}
+
+/// Whether the child came to its execve, and the init above it too.
+fn program_runs(plan: &Plan, report: &Report, child: Option<&OwnedFd>) -> Result<(), Error> {
+    if let Some(error) = failed(plan, &report.child) {
+        return Err(error);
+    }
+    let unfinished = |progress: &Progress, steps| progress.stage.load(Acquire) as usize != steps;
+    let killed = report.program_status.load(Acquire) & 0x7f;
+    if killed != 0 {
+        return Err(died(plan, &report.child, Side::Child, killed));
+    }
+    if plan.has_init() {
+        if let Some(error) = failed(plan, &report.init) {
+            return Err(error);
+        }
+        if unfinished(&report.init, plan.steps.len()) {
+            return Err(died(plan, &report.init, Side::Init, reap(child, false)));
+        }
+    }
+    if unfinished(&report.child, plan.steps_of_child()) {
+        return Err(died(plan, &report.child, Side::Child, reap(child, false)));
+    }
+    Ok(())
 }
 
 /// Waits for a child that has failed; returns the signal that ended it, if one did.
@@ -256,6 +363,9 @@ fn failed(plan: &Plan, progress: &Progress) -> Option<Error> {
         // The child's table is a copy of ours: it is ours that is full, whichever step noticed it.
         return Some(clone_error(plan, errno));
     }
+    let too_long = errno == Errno::E2BIG && matches!(step, Step::EnterTime(_));
+    // The program in between gets the arguments of the one that is meant.
+    let step = plan.steps.get(stage).filter(|_| too_long).map_or(step, |(_, execve)| execve);
     Some(Error::Step { step: step.name(), detail: step.detail(), errno })
 }
 

@@ -60,6 +60,8 @@ pub enum Step {
     Setpgid(i32),
     /// Set the supplementary groups.
     ExtraGroups(Vec<u32>),
+    /// Keep the capabilities over the next change of ids, until the execve.
+    KeepCapabilities,
     /// Set the group ids.
     Setgid(u32),
     /// Set the user ids.
@@ -74,8 +76,16 @@ pub enum Step {
     CloseFds(Vec<(u32, u32)>),
     /// Give the program the caller's signal mask.
     SignalMask,
+    /// Enter a time namespace, by a program in between that then executes the one that is meant.
+    EnterTime(Join),
     /// Execute the program: the first of these paths that exists.
     Execve(Box<Exec>),
+    /// Tell the caller which process this is, by the socket to the init.
+    SendPidfd,
+    /// Open the new namespaces in the descriptor table of the caller, by the pidfd or by `/proc`.
+    Keep(NamespaceSet, bool),
+    /// Become the init: these are its arguments.
+    ExecInit(CStrArray),
 }
 
 /// The three files that map ids, see user_namespaces(7).
@@ -140,7 +150,7 @@ impl Step {
         match self {
             Self::OpenNs(_) => "open_ns",
             Self::Clone(_) => "clone",
-            Self::Setns(_) => "setns",
+            Self::Setns(_) | Self::EnterTime(_) => "setns",
             Self::ClearHandlers => "clear_sighand",
             Self::Unshare(_) => "unshare",
             Self::AwaitMaps => "await_maps",
@@ -160,6 +170,7 @@ impl Step {
             Self::Setsid => "setsid",
             Self::Setpgid(_) => "setpgid",
             Self::ExtraGroups(_) => "extra_groups",
+            Self::KeepCapabilities => "keep_caps",
             Self::Setgid(_) => "setgid",
             Self::Setuid(_) => "setuid",
             Self::UnshareFiles => "unshare_files",
@@ -168,6 +179,9 @@ impl Step {
             Self::CloseFds(_) => "close_fds",
             Self::SignalMask => "sigmask",
             Self::Execve(_) => "execve",
+            Self::SendPidfd => "send_pidfd",
+            Self::Keep(..) => "keep",
+            Self::ExecInit(_) => "init",
         }
     }
 
@@ -217,6 +231,7 @@ impl Step {
             Self::Setsid => sys::setsid(),
             Self::Setpgid(group) => sys::setpgid(*group),
             Self::ExtraGroups(groups) => sys::setgroups(groups),
+            Self::KeepCapabilities => sys::prctl(libc::PR_SET_KEEPCAPS, 1).map(|_| ()),
             Self::Setgid(gid) => sys::setgid(*gid),
             Self::Setuid(uid) => sys::setuid(*uid),
             Self::UnshareFiles => sys::unshare(libc::CLONE_FILES.cast_unsigned()),
@@ -225,12 +240,16 @@ impl Step {
                 Ok(())
             }
             Self::ParentDeathSignal(signal) => run.parent_death_signal(*signal),
-            Self::CloseFds(ranges) => child::close_fds(ranges),
+            Self::CloseFds(ranges) => run.close_fds(ranges),
             Self::SignalMask => {
                 sys::set_signal_mask(run.mask);
                 Ok(())
             }
+            Self::EnterTime(_) => Err(run.enter_time()),
             Self::Execve(exec) => Err(child::execve(exec)),
+            Self::SendPidfd => run.send_pidfd(),
+            Self::Keep(types, by_pidfd) => run.keep(*types, *by_pidfd),
+            Self::ExecInit(argv) => Err(run.exec_init(argv)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
         }
@@ -240,8 +259,11 @@ impl Step {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) => types.to_string(),
+            Self::Clone(types) | Self::Unshare(types) | Self::NoteNamespaces(types, _) | Self::Keep(types, _) => {
+                types.to_string()
+            }
             Self::OpenNs(joins) | Self::Setns(joins) => list(joins.iter().map(join_text)),
+            Self::EnterTime(join) => join_text(join),
             Self::WriteMap(_, _, text) | Self::TimensOffsets(text) => text.trim_end().replace('\n', ", "),
             Self::MapHelper(_, program, ranges) => {
                 format!(
@@ -267,12 +289,15 @@ impl Step {
                 ))
             }
             Self::Execve(exec) => exec.candidates.last().map_or(String::new(), |p| p.to_string_lossy().into_owned()),
+            Self::ExecInit(argv) => list_with(" ", argv.iter().map(CStr::to_string_lossy)),
             Self::RestoreSignals => "SIGPIPE, SIGXFSZ".to_owned(),
             Self::ClearHandlers
             | Self::AwaitMaps
             | Self::UnshareFiles
             | Self::Stdio
             | Self::Setsid
+            | Self::SendPidfd
+            | Self::KeepCapabilities
             | Self::SignalMask => String::new(),
         }
     }
@@ -319,11 +344,11 @@ impl fmt::Display for Step {
             Self::Setgid(id) => write!(f, "setregid({id}, {id})"),
             Self::Setuid(id) => write!(f, "setreuid({id}, {id})"),
             Self::UnshareFiles => write!(f, "unshare(CLONE_FILES)"),
-            Self::NoteNamespaces(types, true) => {
+            Self::NoteNamespaces(types, true) | Self::Keep(types, true) => {
                 let call = |row: &NamespaceType| format!("PIDFD_GET_{}_NAMESPACE", row.name.to_uppercase());
                 write!(f, "ioctl(pidfd, {})", list_with("); ioctl(pidfd, ", types.rows().map(|(_, row)| call(row))))
             }
-            Self::NoteNamespaces(types, false) => {
+            Self::NoteNamespaces(types, false) | Self::Keep(types, false) => {
                 let call = |row: &NamespaceType| format!("open(\"/proc/self/ns/{}\")", row.name);
                 write!(f, "{}", list_with("; ", types.rows().map(|(_, row)| call(row))))
             }
@@ -343,6 +368,14 @@ impl fmt::Display for Step {
                 let argv = exec.argv.iter().map(|arg| format!("{arg:?}"));
                 let path = exec.candidates.last().map_or(c"", |path| path.as_c_str());
                 write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
+            }
+            Self::EnterTime(join) => {
+                write!(f, "execveat(a program in between); setns({}, {})", join_text(join), join.types)
+            }
+            Self::KeepCapabilities => write!(f, "prctl(PR_SET_KEEPCAPS, 1)"),
+            Self::SendPidfd => write!(f, "sendmsg(init, SCM_RIGHTS, [pidfd])"),
+            Self::ExecInit(argv) => {
+                write!(f, "execveat(init, \"\", [{}], 0 variables)", list(argv.iter().map(|arg| format!("{arg:?}"))))
             }
             Self::Chdir(path) => write!(f, "chdir({path:?})"),
             Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {

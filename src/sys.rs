@@ -279,6 +279,14 @@ pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
         .unwrap_or(Errno::EIO)
 }
 
+/// `execveat(2)` of an open file: returns only why it could not.
+pub fn execveat(file: RawFd, argv: &CStrArray, envp: Option<&CStrArray>) -> Errno {
+    let nothing: [*const c_char; 1] = [ptr::null()];
+    let envp = envp.map_or(nothing.as_ptr(), |envp| envp.0.pointers.as_ptr());
+    let empty = libc::AT_EMPTY_PATH;
+    call!(libc::SYS_execveat, file, c"".as_ptr(), argv.0.pointers.as_ptr(), envp, empty).err().unwrap_or(Errno::EIO)
+}
+
 /// `openat(2)`, close-on-exec.
 pub fn openat(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd> {
     fd(call!(libc::SYS_openat, dir, path.as_ptr(), flags | libc::O_CLOEXEC, 0))
@@ -297,6 +305,11 @@ pub fn write(raw: RawFd, bytes: &[u8]) -> Result<usize> {
 /// `dup3(2)` without close-on-exec.
 pub fn dup2(from: RawFd, to: RawFd) -> Result<()> {
     done(call!(libc::SYS_dup3, from, to, 0))
+}
+
+/// `dup3(2)`, close-on-exec.
+pub fn dup_onto(from: RawFd, to: RawFd) -> Result<()> {
+    done(call!(libc::SYS_dup3, from, to, libc::O_CLOEXEC))
 }
 
 /// `fcntl(F_DUPFD_CLOEXEC)`: a copy at `least` or above.
@@ -333,6 +346,11 @@ pub fn unshare(flags: u32) -> Result<()> {
 pub fn mount(source: &CStr, target: &CStr, fstype: Option<&CStr>, flags: u64) -> Result<()> {
     let fstype = fstype.map_or(ptr::null(), CStr::as_ptr);
     done(call!(libc::SYS_mount, source.as_ptr(), target.as_ptr(), fstype, flags, 0))
+}
+
+/// `umount2(2)`, of a mount in use too; a link is not followed.
+pub fn unmount(path: &CStr) -> Result<()> {
+    done(call!(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW))
 }
 
 /// `sethostname(2)`.
@@ -380,6 +398,40 @@ pub fn setuid(uid: u32) -> Result<()> {
     done(call!(libc::SYS_setreuid, uid, uid))
 }
 
+const PR_CAP_AMBIENT: i32 = 47;
+const CAP_SYS_ADMIN: i32 = 21;
+
+/// The effective, permitted and inheritable capabilities of this thread, 32 in a word.
+fn capabilities(call: c_long, sets: &mut [[u32; 3]; 2]) -> Result<()> {
+    let header: [u32; 2] = [0x2008_0522, 0];
+    // SAFETY: both are as large as this version of the header says.
+    done(unsafe { syscall(call, [(&raw const header).addr(), ptr::from_mut(sets).addr(), 0, 0, 0, 0]) })
+}
+
+/// Whether CAP_SYS_ADMIN is in this thread's ambient and in its inheritable set, see capabilities(7).
+#[must_use]
+pub fn has_sys_admin_to_pass_on() -> (bool, bool) {
+    const PR_CAP_AMBIENT_IS_SET: i32 = 1;
+    let mut sets = [[0; 3]; 2];
+    let _ = capabilities(libc::SYS_capget, &mut sets);
+    let ambient = call!(libc::SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, CAP_SYS_ADMIN, 0, 0);
+    (ambient == Ok(1), sets[0][2] & 1 << CAP_SYS_ADMIN != 0)
+}
+
+/// Lets CAP_SYS_ADMIN, where the thread has it, survive one execve of who is not root.
+pub fn pass_on_sys_admin() {
+    const PR_CAP_AMBIENT_RAISE: i32 = 2;
+    let mut sets = [[0; 3]; 2];
+    if capabilities(libc::SYS_capget, &mut sets).is_err() || sets[0][1] & 1 << CAP_SYS_ADMIN == 0 {
+        return;
+    }
+    sets[0][0] |= 1 << CAP_SYS_ADMIN;
+    sets[0][2] |= 1 << CAP_SYS_ADMIN;
+    if capabilities(libc::SYS_capset, &mut sets).is_ok() {
+        let _ = call!(libc::SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0);
+    }
+}
+
 /// `prctl(2)` with one argument.
 pub fn prctl(option: i32, value: u64) -> Result<usize> {
     call!(libc::SYS_prctl, option, value, 0, 0, 0)
@@ -416,6 +468,49 @@ pub fn futex_wait(word: &AtomicU32, expected: u32) {
 /// `futex(2)` wake of everybody.
 pub fn futex_wake(word: &AtomicU32) {
     let _ = call!(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX);
+}
+
+/// `pidfd_open(2)` of the caller, in a child.
+pub fn pidfd_of_self() -> Result<RawFd> {
+    fd(call!(libc::SYS_pidfd_open, getpid(), 0))
+}
+
+/// `struct cmsghdr` and one descriptor, see cmsg(3).
+#[repr(C)]
+struct FdMessage {
+    length: usize,
+    level: i32,
+    kind: i32,
+    fd: RawFd,
+    padding: i32,
+}
+
+/// `sendmsg(2)`: passes a descriptor through a unix(7) socket.
+pub fn send_fd(socket: RawFd, passed: RawFd) -> Result<()> {
+    let length = size_of::<FdMessage>() - size_of::<i32>();
+    let control = FdMessage { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fd: passed, padding: 0 };
+    let byte = 0u8;
+    let part = [(&raw const byte).addr(), 1];
+    let header = MessageHeader {
+        name: [0; 2],
+        parts: (&raw const part).addr(),
+        count: 1,
+        control: (&raw const control).addr(),
+        length: size_of::<FdMessage>(),
+        flags: 0,
+    };
+    done(call!(libc::SYS_sendmsg, socket, &raw const header, libc::MSG_NOSIGNAL))
+}
+
+/// The kernel's `struct msghdr`, with addresses as the numbers they are.
+#[repr(C)]
+struct MessageHeader {
+    name: [usize; 2],
+    parts: usize,
+    count: usize,
+    control: usize,
+    length: usize,
+    flags: u64,
 }
 
 /// `clock_gettime(2)` in nanoseconds. libc's is the vDSO's: no system call, no state.
@@ -607,6 +702,98 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: the kernel has just made both.
     let (read, write) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
     Ok((above_stdio(read)?, above_stdio(write)?))
+}
+
+/// `read(2)` of two words of four bytes; `None` at the end of the file.
+pub fn read_words(file: BorrowedFd<'_>) -> Option<[[u8; 4]; 2]> {
+    let mut words = [[0; 4]; 2];
+    loop {
+        match call!(libc::SYS_read, file.as_raw_fd(), &raw mut words, size_of_val(&words)) {
+            Err(Errno::EINTR) => {}
+            Ok(8) => return Some(words),
+            _ => return None,
+        }
+    }
+}
+
+/// The same open file at descriptor 3 or above.
+pub fn dup_owned(raw: RawFd) -> Result<OwnedFd> {
+    owned(dup_above(raw, 3).map(register))
+}
+
+/// `socketpair(2)` for whole messages, both ends at descriptor 3 or above; the first learns who sends them.
+pub fn socketpair() -> Result<(OwnedFd, OwnedFd)> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let mut ends: [RawFd; 2] = [0; 2];
+    call!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, &raw mut ends)?;
+    // SAFETY: the kernel has just made both.
+    let (first, second) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    let (on, size) = (1i32, size_of::<i32>());
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PASSCRED);
+    call!(libc::SYS_setsockopt, first.as_raw_fd(), level, option, &raw const on, size)?;
+    Ok((above_stdio(first)?, above_stdio(second)?))
+}
+
+/// `recvmsg(2)` of what is there: the sender's pid as this process sees it, and the descriptor that was passed.
+pub fn receive_fd(socket: BorrowedFd<'_>) -> Result<(i32, OwnedFd)> {
+    let mut byte = 0u8;
+    let part = [(&raw mut byte).addr(), 1];
+    // Room for one header with credentials (28 bytes) and one with a descriptor (20), each in whole words.
+    let mut control = [0u64; 8];
+    let mut header = MessageHeader {
+        name: [0; 2],
+        parts: (&raw const part).addr(),
+        count: 1,
+        control: (&raw mut control).addr(),
+        length: size_of_val(&control),
+        flags: 0,
+    };
+    call!(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT)?;
+    let (mut pid, mut passed, mut rest) = (0, None, &control[..header.length.min(64) / 8]);
+    while let [length, kind, first, ..] = rest {
+        // Level and type share a word, as do the descriptor and what follows, and the pid and the user id.
+        let (kind, first) = (kind.to_ne_bytes(), first.to_ne_bytes());
+        let low = |bytes: [u8; 8]| i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        match i32::from_ne_bytes([kind[4], kind[5], kind[6], kind[7]]) {
+            libc::SCM_CREDENTIALS => pid = low(first),
+            libc::SCM_RIGHTS => passed = adopt(low(first)),
+            _ => {}
+        }
+        let words = usize::try_from(*length).unwrap_or(0).div_ceil(8);
+        rest = rest.get(words.max(1)..).unwrap_or(&[]);
+    }
+    // The kernel leaves out what the table of descriptors has no room for.
+    Ok((pid, above_stdio(passed.ok_or(Errno::EMFILE)?)?))
+}
+
+/// `recvfrom(2)` of a number, if it is there.
+pub fn receive_number(socket: BorrowedFd<'_>) -> Option<i32> {
+    let mut number = 0i32;
+    let size = size_of::<i32>();
+    let got = call!(libc::SYS_recvfrom, socket.as_raw_fd(), &raw mut number, size, libc::MSG_DONTWAIT, 0, 0);
+    (got == Ok(size)).then_some(number)
+}
+
+/// `memfd_create(2)` for a program. Kernels before 6.3 make nothing else, and refuse the flag.
+pub fn memfd_of_program(name: &CStr) -> Result<OwnedFd> {
+    const MFD_EXEC: u32 = 0x10;
+    let create = |flags: u32| owned(call!(libc::SYS_memfd_create, name.as_ptr(), flags | libc::MFD_CLOEXEC));
+    match create(MFD_EXEC) {
+        Err(Errno::EINVAL) => create(0),
+        other => other,
+    }
+    .and_then(above_stdio)
+}
+
+/// `openat(2)` of a file without a name, for a program.
+pub fn open_unnamed(directory: &CStr) -> Result<OwnedFd> {
+    let flags = libc::O_TMPFILE | libc::O_RDWR | libc::O_CLOEXEC;
+    owned(call!(libc::SYS_openat, libc::AT_FDCWD, directory.as_ptr(), flags, 0o555)).and_then(above_stdio)
+}
+
+/// `faccessat(2)`: fails for what is on a mount with noexec, root or not.
+pub fn may_execute(path: &CStr) -> Result<()> {
+    done(call!(libc::SYS_faccessat, libc::AT_FDCWD, path.as_ptr(), libc::X_OK))
 }
 
 /// The same descriptor at 3 or above: what a process has closed among 0, 1 and 2 it may soon open again by number.

@@ -14,11 +14,11 @@ use std::{fs, io};
 
 use lab::{
     EVERYTHING, Living, SHOW_MAP, apart, by_path, by_pidfd, c, everything, failing, is_root, own_mounts, plan, proc_at,
-    program, refuse_clone3, refused, run_plan, several_ids, shell,
+    program, refuse_clone3, refused, run_plan, several_ids, shell, types, with_init,
 };
 use nix::errno::Errno;
 use nslab::inspect::{Target, cgroup, ipc, network, uts};
-use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step};
+use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step, hold};
 
 /// The process that may allocate; 0 while everybody may.
 static OWNER: AtomicI64 = AtomicI64::new(0);
@@ -169,6 +169,9 @@ fn run_all() -> BTreeSet<usize> {
         assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
         seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
     }
+    let keep = plan(Options { keep: true, ..program("net ipc user", &["-"]) });
+    assert_eq!(hold(&keep).unwrap().len(), 3);
+    seen.extend(keep.steps.iter().map(|(_, step)| number(step)));
     for (plan, expected) in failing(&other) {
         assert_eq!(refused(&plan), expected, "{plan}");
     }
@@ -227,7 +230,13 @@ fn plans(other: &Living) -> Vec<Row> {
         row(Options { join: vec![by_pidfd(other, "all")], ..shell("", "uname -n") }, "joined"),
         row(Options { join: vec![by_pidfd(other, "user uts pid")], ..shell("ipc net", "uname -n") }, "joined"),
         row(Options { join: vec![by_pidfd(other, "time")], ..shell("", "echo joined") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "time")], ..shell("time", "echo joined") }, "joined"),
+        row(Options { join: vec![by_pidfd(other, "time")], user: Some(65534), ..shell("", "id -u") }, "65534"),
         row(Options { join: vec![by_path(other, "uts")], ..shell("", "uname -n") }, "joined"),
+        row(with_init(shell("pid uts", "echo $$ $PPID")), "2 1"),
+        row(with_init(Options { join: vec![by_path(other, "uts")], ..shell("pid", "uname -n") }), "joined"),
+        row(with_init(everything()), &EVERYTHING.replace("dom 1", "dom 2")),
+        row(with_init(Options { flags: types("user pid"), ..several_ids() }), "0 0 1 1 1000 9"),
         row(
             Options { join: vec![by_path(other, "uts")], kill_child: Some(libc::SIGKILL), ..several_ids() },
             "0 0 1 1 1000 9",
@@ -244,7 +253,7 @@ fn plan_for_newuidmap(outside: u32) -> Option<Arc<Plan>> {
     Some(Arc::new(Plan::new(options, &caller).unwrap()))
 }
 
-const STEPS: usize = 31;
+const STEPS: usize = 36;
 const ONLY_WITHOUT_CLONE3: [usize; 2] = [3, 4];
 const MAP_HELPER: usize = 7;
 
@@ -282,5 +291,10 @@ fn number(step: &Step) -> usize {
         Step::CloseFds(_) => 28,
         Step::SignalMask => 29,
         Step::Execve(_) => 30,
+        Step::SendPidfd => 31,
+        Step::ExecInit(_) => 32,
+        Step::Keep(..) => 33,
+        Step::EnterTime(_) => 34,
+        Step::KeepCapabilities => 35,
     }
 }

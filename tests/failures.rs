@@ -6,7 +6,7 @@ use std::fs;
 
 use lab::{
     Living, apart, failing, filter, is_root, nothing, output, plan, program, refuse_clone3, refused, run_plan,
-    several_ids, types,
+    several_ids, types, with_init,
 };
 use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -67,6 +67,7 @@ fn a_child_killed_in_a_step_is_reported_and_reaped() {
         return;
     }
     apart("killed_in_setsid", || filter(libc::SYS_setsid, libc::SECCOMP_RET_KILL_PROCESS));
+    apart("killed_in_sethostname", || filter(libc::SYS_sethostname, libc::SECCOMP_RET_KILL_PROCESS));
     apart("killed_in_setns", || filter(libc::SYS_setns, libc::SECCOMP_RET_KILL_PROCESS));
 }
 
@@ -87,6 +88,8 @@ fn killed(options: Options, step: &str) {
 fn killed_in_setsid() {
     killed(Options { start_new_session: true, ..program("uts", &["true"]) }, "setsid");
     killed(Options { start_new_session: true, ..several_ids() }, "setsid");
+    killed(with_init(Options { start_new_session: true, ..program("pid", &["true"]) }), "setsid");
+    killed(with_init(Options { flags: types("user pid"), start_new_session: true, ..several_ids() }), "setsid");
 }
 
 #[test]
@@ -95,6 +98,13 @@ fn killed_in_setns() {
     let join = vec![Join { source: JoinSource::Path(c"/proc/self/ns/uts".to_owned()), types: types("uts") }];
     killed(Options { join: join.clone(), ..program("", &["true"]) }, "setns");
     killed(Options { join, ..program("uts", &["true"]) }, "setns");
+}
+
+#[test]
+#[ignore = "run by another test, under a filter"]
+fn killed_in_sethostname() {
+    let named = Options { hostname: Some(b"lab".to_vec()), ..program("pid uts", &["true"]) };
+    killed(with_init(named), "sethostname");
 }
 
 #[test]
@@ -111,7 +121,8 @@ fn full_table() {
     let limit = nix::sys::resource::Resource::RLIMIT_NOFILE;
     let (_, most) = nix::sys::resource::getrlimit(limit).unwrap();
     nix::sys::resource::setrlimit(limit, 40, most).unwrap();
-    let plans = [plan(program("uts", &["true"])), plan(several_ids())];
+    let init = plan(with_init(program("pid", &["true"])));
+    let plans = [plan(program("uts", &["true"])), plan(several_ids()), init];
     let files: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
     for plan in &plans {
         assert_eq!(refused(plan), ("clone", Errno::EMFILE));

@@ -41,6 +41,7 @@ NEEDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "loopback": (True, ("net",)),
     "monotonic": (1, ("time",)),
     "boottime": (1, ("time",)),
+    "init": (True, ("pid",)),
 }
 KINDS = ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"]
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -180,16 +181,16 @@ def answer(process: nslab.Process) -> str:
 
 def move_a_thread(flag: int) -> int:
     """Move one thread to another namespace, or its children, and leave it there; return its number."""
-    moved = threading.Event()
+    moved: SimpleQueue[OSError | None] = SimpleQueue()
 
     def move() -> None:
-        checked(LIBC.unshare(flag))
-        moved.set()
+        moved.put(failure(lambda: checked(LIBC.unshare(flag))))
         threading.Event().wait()
 
     thread = threading.Thread(target=move, daemon=True)
     thread.start()
-    moved.wait()
+    if error := moved.get():
+        raise error
     assert thread.native_id
     return thread.native_id
 
@@ -198,7 +199,7 @@ def move_a_thread(flag: int) -> int:
 @pytest.mark.parametrize("name", ["cgroup", "ipc", "mnt", "net", "uts", "time_for_children"])
 def test_a_thread_that_is_elsewhere(name: str) -> None:
     kind = name.removesuffix("_for_children")
-    with other(move_a_thread, int(Namespace[kind.upper()])) as child:
+    with other(move_a_thread, int(Namespace[kind.upper()]), flags="" if ROOT else "user") as child:
         thread = int(answer(child))
         path = f"/proc/{child.pid}/task/{thread}/ns/{name}"
         assert os.stat(path).st_ino != inode(name, child.pid)
@@ -232,7 +233,7 @@ def unshare_time() -> None:
 
 @pytest.mark.unprivileged
 def test_a_namespace_that_only_children_will_be_in() -> None:
-    with other(unshare_time) as child:
+    with other(unshare_time, flags="" if ROOT else "user") as child:
         answer(child)
         path = f"/proc/{child.pid}/ns/time_for_children"
         row = found(nslab.lsns("time"))["time", os.stat(path).st_ino]

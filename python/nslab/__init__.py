@@ -35,6 +35,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import check, pictures
     from ._display.options import options
+    from ._host import Host
+    from ._hosts import HostInfo, hosts
     from ._inspect.cgroup import cgroup
     from ._inspect.clocks import clocks
     from ._inspect.compare import compare
@@ -46,19 +48,23 @@ if TYPE_CHECKING:
     from ._inspect.processes import processes
     from ._inspect.snapshot import snapshot
     from ._inspect.users import capabilities, id_maps
+    from ._persist import persist, unpersist
     from ._plan import Plan, Step, StepTime
+    from ._pool import Pool
     from ._probe import Probe, probe
     from ._shell import Shell, ShellEndedError, shell
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "options": "_display.options",
+        "Host": "_host",
+        "HostInfo": "_hosts",
+        "hosts": "_hosts",
         "cgroup": "_inspect.cgroup",
         "clocks": "_inspect.clocks",
         "compare": "_inspect.compare",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
-        "options": "_display.options",
-        "pictures": "pictures",
         "ipc": "_inspect.ipc",
         "lsns": "_inspect.lsns",
         "mounts": "_inspect.mounts",
@@ -67,9 +73,12 @@ else:
         "snapshot": "_inspect.snapshot",
         "capabilities": "_inspect.users",
         "id_maps": "_inspect.users",
+        "persist": "_persist",
+        "unpersist": "_persist",
         "Plan": "_plan",
         "Step": "_plan",
         "StepTime": "_plan",
+        "Pool": "_pool",
         "Probe": "_probe",
         "probe": "_probe",
         "Shell": "_shell",
@@ -78,6 +87,7 @@ else:
         "check": "check",
         "load_ipython_extension": "_magics",
         "unload_ipython_extension": "_magics",
+        "pictures": "pictures",
     }
 
     def __getattr__(name: str) -> object:
@@ -111,9 +121,12 @@ __all__ = [
     "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "Host",
+    "HostInfo",
     "Namespace",
     "NamespaceId",
     "Plan",
+    "Pool",
     "Popen",
     "Probe",
     "Process",
@@ -129,14 +142,16 @@ __all__ = [
     "check",
     "clocks",
     "compare",
+    "hosts",
     "id_maps",
     "ipc",
     "lsns",
     "mounts",
     "namespaces",
-    "options",
-    "pictures",
     "network",
+    "options",
+    "persist",
+    "pictures",
     "plan",
     "probe",
     "processes",
@@ -144,4 +159,5 @@ __all__ = [
     "shell",
     "snapshot",
     "spawn",
+    "unpersist",
 ]

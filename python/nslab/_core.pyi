@@ -8,13 +8,16 @@ __all__ = [
     "Child",
     "Plan",
     "Target",
+    "bind",
     "capabilities",
     "cgroup",
     "clocks",
+    "hold",
     "hostname",
     "id_maps",
     "ipc",
     "lsns",
+    "make_private",
     "mounts",
     "namespaces",
     "network",
@@ -22,7 +25,10 @@ __all__ = [
     "plan",
     "processes",
     "relations",
+    "setns",
     "table",
+    "unmount",
+    "unshare_fs",
 ]
 
 @final
@@ -143,6 +149,24 @@ def clocks(target: Target) -> tuple[tuple[int, int], tuple[int, int], int]:
 
 def table() -> list[tuple[str, int, str, str, str, str, str]]:
     """Name, bit, C name, switch of unshare(1), manual page, first kernel and meaning of each type of namespace."""
+
+def setns(fd: int, bits: int) -> None:
+    """Moves the calling thread into namespaces."""
+
+def unshare_fs() -> None:
+    """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""
+
+def bind(source: Any, target: Any) -> None:
+    """Makes a file or directory appear at another place, see mount(2)."""
+
+def make_private(path: Any) -> None:
+    """Keeps what is mounted below this mount from reaching other namespaces, see mount_namespaces(7)."""
+
+def unmount(path: Any) -> None:
+    """Takes a mount away, once nobody uses it any more, see umount(2)."""
+
+def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
+    """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""
 
 _Id = tuple[str, int, int, int | None]
 _Object = tuple[int, int, int, int, int, list[int]]

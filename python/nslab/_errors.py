@@ -65,7 +65,7 @@ def __getattr__(name: str) -> type[SpawnError]:
 
 
 # Steps whose detail is a path, which `OSError.filename` should name.
-_PATHS = {"execve", "chdir", "open_ns", "mount_proc"}
+_PATHS = {"execve", "chdir", "open_ns", "mount_proc", "bind"}
 
 
 def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> SpawnError:

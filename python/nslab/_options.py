@@ -56,6 +56,8 @@ def _in_range(seconds: int, nanoseconds: int) -> tuple[int, int]:
 
 def namespaces_to_join(value: Any) -> list[Any]:
     """Flatten every form that ``join`` takes into descriptors, paths and namespace ids."""
+    if hasattr(value, "_to_join"):
+        return value._to_join()  # type: ignore[no-any-return]
     from ._inspect.ids import NamespaceId, current
 
     if isinstance(value, NamespaceId):

@@ -43,6 +43,7 @@ OPTIONS: dict[str, Callable[[Any], Any] | None] = {
     "boottime": _options.clock_offset,
     "join": _options.namespaces_to_join,
     "kill_child": _options.death_signal,
+    "init": None,
 }
 
 _AS_IS = {name for name, convert in OPTIONS.items() if convert is None}

@@ -59,6 +59,7 @@ def spawn(
     boottime: Offset | None = None,
     join: Any = None,
     kill_child: bool | int = False,
+    init: bool = False,
     cwd: Path | None = None,
     env: Mapping[Any, Any] | None = None,
     stdin: Stream = None,
@@ -100,6 +101,8 @@ def spawn(
     - ``join``: namespaces to enter first: a `Process`, a `NamespaceId` or a mapping of them, a path, an object with
       ``fileno()``, an open fd (namespace file or pidfd), or a sequence of those.
     - ``kill_child``: True (SIGKILL) or a signal the program gets when this process ends, however it ends.
+    - ``init`` (pid): a tiny init of the library is PID 1, the program PID 2: orphans are reaped, signals work as they
+      do elsewhere, and the namespace ends with the program.
     - All others are those of `subprocess.Popen`; ``preexec_fn`` is refused.
 
     Raises `ValueError` or `TypeError` before anything is cloned for what could never work, and `SpawnError`, with the

@@ -123,10 +123,7 @@ impl Child {
     /// SIGKILL, and reaps it.
     fn _kill_and_reap(&self, py: Python<'_>) {
         let Some(spawned) = self.0.get() else { return };
-        py.detach(|| {
-            let _ = spawned.process.send_signal(libc::SIGKILL);
-            while spawned.process.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
-        });
+        py.detach(|| spawned.process.kill_and_reap());
     }
 
     /// The open pidfd, see pidfd_open(2); closed with the object.

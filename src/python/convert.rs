@@ -11,7 +11,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 use super::raise;
 use crate::inspect::{self, NamespaceId};
 use crate::options::{ClockOffset, Join, JoinSource};
-use crate::{Error, IdRange, MapRequest, NamespaceSet, Options};
+use crate::{Error, IdRange, Init, MapRequest, NamespaceSet, Options};
 
 /// Out of range is a ValueError, as `subprocess` has it.
 pub fn read_groups(gids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
@@ -45,6 +45,9 @@ pub fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyR
         "monotonic" => o.monotonic = Some(read_offset(value)?),
         "boottime" => o.boottime = Some(read_offset(value)?),
         "join" => o.join = read_joins(value)?,
+        "init" => o.init = value.is_truthy()?.then_some(Init::AboveProgram),
+        // Of `nslab.Host` only.
+        "host" => o.init = Some(Init::Alone),
         "kill_child" => o.kill_child = Some(value.extract()?),
         other => return Err(PyTypeError::new_err(format!("unknown option {other}"))),
     }
@@ -138,10 +141,12 @@ fn read_joins(value: &Bound<'_, PyAny>) -> PyResult<Vec<Join>> {
     Ok(joins)
 }
 
-/// An fd, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
+/// An fd, `(fd, types)`, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
 fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
     let (source, types) = if let Ok(fd) = item.extract::<RawFd>() {
         (JoinSource::Fd(fd), inspect::types_of_fd(fd))
+    } else if let Ok((fd, bits)) = item.extract::<(RawFd, u32)>() {
+        (JoinSource::Fd(fd), NamespaceSet::from_bits(bits))
     } else if let Ok(tuple) = item.cast::<PyTuple>() {
         let (bits, device, inode, id, pid) = tuple.extract()?;
         (JoinSource::Id(NamespaceId { device, inode, id }, pid), NamespaceSet::from_bits(bits))

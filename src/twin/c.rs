@@ -1,6 +1,7 @@
 //! A plan as a C program in the manner of a first course on clone(2): a stack, a child function, clone, waitpid.
 
 use std::ffi::CStr;
+use std::slice;
 
 use nix::sys::signal::Signal;
 
@@ -63,11 +64,14 @@ impl Source {
     fn step(&mut self, plan: &Plan, side: Side, step: &Step) {
         let name = step.name();
         let code = match step {
-            Step::Clone(_) if side == Side::Parent && plan.has_intermediate() => return,
+            Step::Clone(_) if side == Side::Init || (side == Side::Parent && plan.has_intermediate()) => return,
             Step::Clone(types) => self.clone(*types),
             // enter_joined opens them, all of them before it enters the first.
-            Step::OpenNs(_) => return,
-            Step::Setns(joins) => self.setns(joins),
+            Step::OpenNs(_) | Step::KeepCapabilities => return,
+            // A process of its own enters them all at once.
+            Step::Setns(_) => self.setns(&plan.options.join),
+            Step::EnterTime(_) if self.functions.contains(&ENTER_JOINED) => return,
+            Step::EnterTime(join) => self.setns(slice::from_ref(join)),
             Step::Unshare(types) => unshare(*types),
             Step::AwaitMaps => "    char go;\n    if (read(gate[0], &go, 1) != 1)\n        _exit(125);".to_owned(),
             Step::WriteMap(file, whose, text) => write_proc(*whose, file.name(), text),
@@ -111,9 +115,12 @@ impl Source {
             Step::UnshareFiles => return self.notes.push("unshare_files: clone has copied the descriptor table"),
             Step::Stdio => return self.notes.push("stdio: 0, 1 and 2 are those of this program"),
             Step::NoteNamespaces(..) => return self.notes.push("note_namespaces: nobody asks this program for them"),
+            Step::Keep(..) => return self.notes.push("keep: nobody asks this program for its namespaces"),
+            Step::SendPidfd => return self.notes.push("send_pidfd: main knows its child"),
+            Step::ExecInit(_) => return self.notes.push("init: left out; the program is PID 1, or there is none"),
             Step::SignalMask => return self.notes.push("sigmask: this program has blocked no signal"),
         };
-        if side == Side::Child { self.child.push(code) } else { self.main.push(code) }
+        if matches!(side, Side::Child | Side::Init) { self.child.push(code) } else { self.main.push(code) }
     }
 
     fn clone(&self, types: NamespaceSet) -> String {

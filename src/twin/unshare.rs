@@ -1,6 +1,7 @@
 //! A plan as a line for unshare(1) of util-linux.
 
 use std::ffi::CString;
+use std::slice;
 
 use nix::sys::signal::Signal;
 
@@ -67,6 +68,7 @@ impl Line {
     fn step(&mut self, plan: &Plan, step: &Step) {
         match step {
             Step::Setns(joins) => self.join(joins),
+            Step::EnterTime(join) => self.join(slice::from_ref(join)),
             Step::WriteMap(MapFile::Setgroups, _, word) => self.setgroups = Some(word.clone()),
             Step::WriteMap(file, whose, text) => {
                 let words: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
@@ -109,6 +111,7 @@ impl Line {
                 self.comment(format!("pass_fds={fds:?}: open them on this line, as in {}<FILE", fds[0]));
             }
             Step::Execve(exec) => self.execve(plan, exec),
+            Step::ExecInit(_) => self.comment("init: left out; the program is PID 1, or there is none"),
             // `namespaces` has said the first four, or unshare(1) does them by itself; the others are how nslab goes
             // about it, without effect on the program.
             Step::Clone(_)
@@ -120,6 +123,9 @@ impl Line {
             | Step::AwaitMaps
             | Step::UnshareFiles
             | Step::Stdio
+            | Step::SendPidfd
+            | Step::KeepCapabilities
+            | Step::Keep(..)
             | Step::NoteNamespaces(..)
             | Step::SignalMask => {}
         }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nslab::{
-    Caller, ClockOffset, Error, Exit, IdRange, Join, JoinSource, MapRequest, NAMESPACES, NamespaceSet, Options, Plan,
-    Process, Propagation, Spawned, spawn,
+    Caller, ClockOffset, Error, Exit, IdRange, Init, Join, JoinSource, MapRequest, NAMESPACES, NamespaceSet, Options,
+    Plan, Process, Propagation, Spawned, spawn,
 };
 
 pub fn c(text: &str) -> CString {
@@ -42,6 +42,10 @@ pub fn program(names: &str, argv: &[&str]) -> Options {
         restore_signals: true,
         ..Options::default()
     }
+}
+
+pub fn with_init(options: Options) -> Options {
+    Options { init: Some(Init::AboveProgram), ..options }
 }
 
 pub fn shell(names: &str, script: &str) -> Options {
@@ -256,6 +260,8 @@ pub fn failing(other: &Living) -> Vec<(Arc<Plan>, (&'static str, Errno))> {
     vec![
         row(program("all", &["no-such-program"]), "execve", Errno::ENOENT),
         row(program("", &["/etc/passwd"]), "execve", Errno::EACCES),
+        row(with_init(program("pid", &["no-such-program"])), "execve", Errno::ENOENT),
+        row(with_init(proc_at("/nonexistent")), "mount_proc", Errno::ENOENT),
         row(Options { cwd: Some(c("/nonexistent")), ..yes() }, "chdir", Errno::ENOENT),
         row(proc_at("/nonexistent"), "mount_proc", Errno::ENOENT),
         row(Options { join: own_user(), ..program("", &["true"]) }, "setns", Errno::EINVAL),

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     parser, actions = _parser()
     program: list[str] = []
-    if words[:1] in (["run"], ["plan"]):
+    if words[:1] in (["run"], ["plan"], ["enter"]):
         options, program = switches.split(words[1:], actions[words[0]])
         words = [words[0], *options]
     given, unknown = parser.parse_known_args(words)
@@ -89,6 +89,15 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]
     form.add_argument("--json", dest="form", action="store_const", const="json", help="as JSON")
     actions["plan"] = switches.add_switches(plan)
 
+    enter = add("enter", _enter, "execute a program (default: $SHELL) in a named host", "[options] NAME [program ...]")
+    enter.epilog = run.epilog.replace("124 timed out, ", "")
+    actions["enter"] = [
+        enter.add_argument("-w", "--wd", metavar="DIR", help="change to DIR (default: the root, or where nslab is)")
+    ]
+
+    hosts = add("hosts", _hosts, "list the named hosts of this user", "[options]")
+    hosts.add_argument("--json", action="store_true", help="as JSON")
+
     doctor = add("doctor", _doctor, "try what the kernel allows here, and say why where it does not", "[options]")
     doctor.add_argument("--for", dest="flags", metavar="NAMES", default="all", help='only these, as "user net"')
     doctor.add_argument("--json", action="store_true", help="as JSON")
@@ -117,7 +126,23 @@ def _planned(given: argparse.Namespace, program: list[str]) -> tuple[nslab.Plan,
 
 def _run(given: argparse.Namespace, program: list[str]) -> int:
     plan, request = _planned(given, program)
-    return Foreground(plan, is_init={"pid", "all"} & set(request.flags) != set()).run(given.timeout)
+    is_init = bool({"pid", "all"} & set(request.flags)) and not request.options.get("init")
+    return Foreground(plan, is_init=is_init).run(given.timeout)
+
+
+def _enter(given: argparse.Namespace, words: list[str]) -> int:
+    from .hosts import enter
+
+    if not words:
+        given.error("the following arguments are required: NAME")
+    name, program = words[0], words[1:]
+    return enter(name, program[1:] if program[:1] == ["--"] else program, given.wd)
+
+
+def _hosts(given: argparse.Namespace, _program: list[str]) -> int:
+    from .hosts import list_them
+
+    return list_them(as_json=given.json)
 
 
 def _plan(given: argparse.Namespace, program: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -39,9 +40,12 @@ class Foreground:
         # Ignored by choice, as with nohup(1): then it stays so, for the program too.
         taken = [number for number in handlers if signal.getsignal(number) != signal.SIG_IGN]
         before = {number: signal.signal(number, handlers[number]) for number in taken}
+        had_terminal = _terminal_group() == os.getpgrp()
         try:
             return self._wait(self._plan.spawn(), timeout)
         finally:
+            if had_terminal and self._process is not None:
+                _take_terminal_back(self._process.pid)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
@@ -83,6 +87,39 @@ class Foreground:
         self._terminated = True
         if self._process is not None:
             self._process.terminate()
+
+
+def _terminal_group() -> int:
+    """Return the process group in the foreground of the terminal that is standard input; 0 when it is none."""
+    try:
+        return os.tcgetpgrp(0)
+    except OSError:
+        return 0
+
+
+def _take_terminal_back(program: int) -> None:
+    """Take the terminal from a program that has ended.
+
+    A shell that had made itself a foreground group would give it back, but cannot name our group from within its pid
+    namespace. Where our own shell has put us into the background meanwhile, the terminal is that shell's.
+    """
+    if _terminal_group() not in (program, os.getpgrp()) and _exists(_terminal_group()):
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
+        os.tcsetpgrp(0, os.getpgrp())
+    except OSError:
+        pass  # It was hung up.
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)
+    return True
 
 
 def failure_status(error: nslab.SpawnError) -> int:

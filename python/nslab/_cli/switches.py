@@ -24,6 +24,7 @@ _IMPLIED = {
     "map_users": "user",
     "map_groups": "user",
     "mount_proc": "mnt",
+    "init": "pid",
 }
 
 
@@ -78,6 +79,7 @@ def add_switches(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     program = parser.add_argument_group("program")
     kill: dict[str, Any] = {"nargs": "?", "const": True, "type": _signal, "metavar": "SIGNAL"}
     add(program, "--kill-child", **kill, help="kill it, or --kill-child=SIGNAL, when nslab ends, however it ends")
+    add(program, "--init", **yes, help="below an init, which is PID 1 and reaps orphans (implies --pid)")
     add(program, "-w", "--wd", dest="cwd", metavar="DIR", help="change to DIR")
     add(program, "-S", "--setuid", dest="user", metavar="UID", type=_id, help="set its user id")
     add(program, "-G", "--setgid", dest="group", metavar="GID", type=_id, help="set its group id")

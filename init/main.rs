@@ -1,0 +1,130 @@
+//! The init of nslab: a program of a few KiB without libc, which keeps namespaces alive.
+//!
+//! The core embeds it (see `build.rs`) and executes it from memory. It never allocates. The inits live by their three
+//! first descriptors, all others being closed:
+//!
+//! - `nslab-init PID`: PID 1 above the program `PID`, its child. It reaps whatever becomes an orphan, writes the
+//!   program's wait status to descriptor 0, and ends as the program did; with it the kernel ends the whole namespace.
+//! - `nslab-time NAMESPACE REPORT LOWER COUNT PATH… ARGUMENT…`: enters the time namespace that is open as descriptor
+//!   `NAMESPACE`, which the kernel allows to nobody who shares memory, and executes the first of `COUNT` paths. What
+//!   fails is written to the pipe `REPORT`. `LOWER` is what it must give up before of what it was given to come so far.
+//! - `nslab-host NAME TYPE…`: keeps namespaces of these types until the process whose pidfd is descriptor 0 has ended.
+//!   As PID 1 it then takes everything along. Otherwise it kills whatever is left in them, as descriptor 2, the owner's
+//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name.
+#![no_std]
+#![no_main]
+// Nothing here may become a call of the libc function that does the same.
+#![no_builtins]
+
+mod sys;
+
+/// What was killed needs a moment to be gone, in nanoseconds.
+const MOMENT: Option<i64> = Some(5_000_000);
+
+/// `argc`, then `argv`, as the kernel leaves them on the stack.
+#[unsafe(no_mangle)]
+extern "C" fn begin(stack: *const usize) -> ! {
+    // SAFETY: `stack` is where the kernel put them, and `_start` passes nothing else.
+    let mut arguments = unsafe { sys::arguments(stack) };
+    let name = arguments.next().unwrap_or(c"");
+    if name == c"nslab-time" {
+        enter_time(arguments);
+    }
+    sys::set_name(name);
+    // What the caller's directory is on must not stay busy.
+    sys::chdir(c"/");
+    match arguments.next() {
+        Some(program) if name == c"nslab-init" => init(number(program.to_bytes())),
+        Some(_) => host(arguments),
+        None => sys::exit(125),
+    }
+}
+
+/// Ends as the program does, as far as a PID 1 can.
+fn init(program: u32) -> ! {
+    loop {
+        let mut status = 0;
+        match sys::wait(&mut status) {
+            Ok(pid) if pid == program => {
+                sys::write(0, &status.to_ne_bytes());
+                let signal = status & 0x7f;
+                sys::exit(if signal == 0 { status >> 8 & 0xff } else { 128 + signal })
+            }
+            Ok(_) | Err(sys::EINTR) => {}
+            Err(_) => sys::exit(125),
+        }
+    }
+}
+
+/// Where it fails, and why, for `child::TimeReport` of the core.
+fn failed(report: i32, place: i32, errno: i32) -> ! {
+    let [a, b] = [place, errno].map(i32::to_ne_bytes);
+    sys::write(report, &[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]);
+    sys::exit(127)
+}
+
+fn enter_time(mut arguments: sys::Arguments) -> ! {
+    let mut next = || arguments.next().map_or(0, |digits| number(digits.to_bytes()));
+    let (namespace, report, lower, count) = (next() as i32, next() as i32, next(), next());
+    if let Err(errno) = sys::setns(namespace) {
+        failed(report, 0, errno);
+    }
+    sys::close(namespace);
+    sys::close_on_exec(report);
+    sys::lower_sys_admin(lower & 1 != 0, lower & 2 != 0);
+    let paths = arguments.clone();
+    for _ in 0..count {
+        arguments.next();
+    }
+    // As `os.execvpe` does: the first error that is not "no such file" wins.
+    let (mut first, mut last) = (0, sys::ENOENT);
+    for path in paths.take(count as usize) {
+        last = sys::execve(path, &arguments);
+        if first == 0 && last != sys::ENOENT && last != sys::ENOTDIR {
+            first = last;
+        }
+    }
+    failed(report, 1, if first == 0 { last } else { first })
+}
+
+fn host(types: sys::Arguments) -> ! {
+    // Neither a keyboard nor a friend ends it by mistake, and orphans leave no zombies.
+    sys::block_signals();
+    sys::ignore_children();
+    while !sys::readable(0, None) {}
+    if sys::getpid() != 1 {
+        while kill_all(types.clone()) {
+            sys::readable(-1, MOMENT);
+        }
+    }
+    sys::exit(0)
+}
+
+/// Kills every process in these namespaces; returns whether there was one.
+fn kill_all(types: sys::Arguments) -> bool {
+    let mut found = false;
+    sys::each_process(2, |process| {
+        if process == sys::getpid() {
+            return;
+        }
+        // By pidfd: when what is looked at next is another process with the same pid, the signal reaches nobody.
+        let Ok(pidfd) = sys::pidfd_open(process) else { return };
+        let shares = |kind| sys::namespace(2, Some(process), kind).is_some_and(|id| Some(id) == sys::namespace(2, None, kind));
+        if types.clone().any(shares) {
+            found |= sys::kill(pidfd);
+        }
+        sys::close(pidfd);
+    });
+    found
+}
+
+/// Decimal digits.
+fn number(digits: &[u8]) -> u32 {
+    digits.iter().fold(0, |n: u32, digit| n.wrapping_mul(10).wrapping_add(u32::from(digit.wrapping_sub(b'0'))))
+}
+
+/// Nothing here panics; the language wants to know what would happen.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    sys::exit(125)
+}
