@@ -22,6 +22,18 @@ test: $(VENV)/built $(VENV)/tested ## All tests: Rust, Python as root and as an 
 	cargo test --quiet --no-default-features
 	$(BIN)/python -m pytest
 
+notebooks: $(VENV)/built $(VENV)/tested ## Every lesson in both languages, from top to bottom (part of make test)
+	$(BIN)/python notebooks/build.py --check
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+lab: $(VENV)/built $(VENV)/tested $(VENV)/lab ## JupyterLab on a copy of the lessons in target/lab
+	mkdir -p target/lab
+	cp -R -u notebooks/en notebooks/zh target/lab
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=target/lab
+
+browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterLab and headless Chromium; pictures in target/browser
+	$(BIN)/python -m pytest notebooks/browser
+
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
@@ -37,6 +49,7 @@ lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against th
 bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: table and plot in target/bench
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scan.py --memory
+	$(BIN)/python benches/magics.py
 
 wheel: $(VENV)/dev ## A wheel in dist
 	$(BIN)/maturin build --release --out dist
@@ -67,6 +80,16 @@ $(VENV)/bench: pyproject.toml $(VENV)/dev
 	./packages bubblewrap
 	touch $@
 
+$(VENV)/lab: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group lab
+	touch $@
+
+# Playwright's own browsers are not needed: Debian's is driven.
+$(VENV)/browser: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group browser
+	./packages chromium fonts-dejavu-core fonts-wqy-microhei
+	touch $@
+
 $(VENV)/core: $(RUST) pyproject.toml $(VENV)/build
 	$(BIN)/maturin develop --quiet --release
 	touch $@
@@ -86,4 +109,4 @@ $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
 	touch $@
 
-.PHONY: help demo test conformance lint bench wheel clean
+.PHONY: help demo test notebooks lab browser conformance lint bench wheel clean

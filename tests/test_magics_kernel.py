@@ -6,24 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from notebook import Notebook, notebook, processes
+from notebook import IN_A_CONTAINER, Notebook, notebook, processes
 
 pytestmark = pytest.mark.unprivileged
-
-
-# What Docker's default profile does.
-IN_A_CONTAINER = f"""
-import errno, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import seccomp
-seccomp.refuse("clone3", errno.ENOSYS)
-seccomp.refuse("clone", errno.EPERM, bits=(0, 0x7E020000))
-seccomp.refuse("unshare", errno.EPERM, bits=(0, 0x7E020080))
-"""
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from notebook import Notebook, notebook
+from notebook import IN_A_CONTAINER, Notebook, notebook
 
 pytestmark = pytest.mark.unprivileged
 
@@ -42,6 +43,13 @@ def test_the_code_is_the_same_in_both_languages(lesson: str) -> None:
     en, zh = ([cell.source for cell in code(ROOT / language / f"{lesson}.ipynb")] for language in ("en", "zh"))
     assert en == zh
     assert len(en) >= 5
+
+
+def test_the_readme_has_the_same_code_in_both_languages() -> None:
+    readmes = [(ROOT.parent / name).read_text() for name in ("README.md", "README.zh.md")]
+    en, zh = (re.findall(r"^```\w+\n.*?^```", text, re.MULTILINE | re.DOTALL) for text in readmes)
+    assert en == zh
+    assert readmes[0].count("\n## ") == readmes[1].count("\n## ")
 
 
 @pytest.mark.parametrize("path", BOOKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -82,3 +90,16 @@ def test_the_solution_satisfies_the_check(lesson: str) -> None:
             if "check" in tags:
                 assert "✓" in text
                 assert "not yet" not in text
+
+
+@pytest.mark.parametrize("lesson", LESSONS)
+def test_what_a_machine_refuses_is_explained(lesson: str) -> None:
+    with notebook(extension=False) as kernel:
+        kernel.text(IN_A_CONTAINER)
+        texts = [run(kernel, cell.source) for cell in code(ROOT / "en" / f"{lesson}.ipynb")]
+    assert "No Linux namespace can be made here" in texts[0]
+    if lesson.startswith("01"):
+        assert "skipped" not in "".join(texts)  # it needs none
+    else:
+        assert "This machine cannot show it: no " in texts[0]
+        assert set(texts[1:]) == {"skipped\n"}
