@@ -10,7 +10,9 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 unexport CONDA_PREFIX
 # The first Python that is new enough; another one: make PYTHON=python3.13 …
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell command -v $(python) >/dev/null && $(python) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(python))))
-RUST := Cargo.toml Cargo.lock $(wildcard src/*.rs src/*/*.rs)
+RUST := Cargo.toml Cargo.lock build.rs $(wildcard init/*.rs src/*.rs src/*/*.rs)
+# The init is no target of cargo: build.rs compiles it.
+INIT := --edition=2024 --crate-name=nslab_init --crate-type=bin -Cpanic=abort init/main.rs
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,8 +42,10 @@ conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on ns
 
 lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
 	cargo fmt --check
+	rustfmt --check --edition 2024 init/main.rs
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features -- -D warnings
+	clippy-driver $(INIT) --emit=metadata -o target/init.rmeta -Wclippy::pedantic -Dwarnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy

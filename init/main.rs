@@ -10,7 +10,7 @@
 //!   fails is written to the pipe `REPORT`. `LOWER` is what it must give up before of what it was given to come so far.
 //! - `nslab-host NAME TYPE…`: keeps namespaces of these types until the process whose pidfd is descriptor 0 has ended.
 //!   As PID 1 it then takes everything along. Otherwise it kills whatever is left in them, as descriptor 2, the owner's
-//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name.
+//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name, 4 a pipe that it closes when ready.
 #![no_std]
 #![no_main]
 // Nothing here may become a call of the libc function that does the same.
@@ -30,12 +30,12 @@ extern "C" fn begin(stack: *const usize) -> ! {
     if name == c"nslab-time" {
         enter_time(arguments);
     }
-    sys::set_name(name);
     // What the caller's directory is on must not stay busy.
     sys::chdir(c"/");
+    sys::set_name(name);
     match arguments.next() {
         Some(program) if name == c"nslab-init" => init(number(program.to_bytes())),
-        Some(_) => host(arguments),
+        Some(_) => host(&arguments),
         None => sys::exit(125),
     }
 }
@@ -65,7 +65,8 @@ fn failed(report: i32, place: i32, errno: i32) -> ! {
 
 fn enter_time(mut arguments: sys::Arguments) -> ! {
     let mut next = || arguments.next().map_or(0, |digits| number(digits.to_bytes()));
-    let (namespace, report, lower, count) = (next() as i32, next() as i32, next(), next());
+    let (namespace, report) = (next().cast_signed(), next().cast_signed());
+    let (lower, count) = (next(), next());
     if let Err(errno) = sys::setns(namespace) {
         failed(report, 0, errno);
     }
@@ -87,13 +88,15 @@ fn enter_time(mut arguments: sys::Arguments) -> ! {
     failed(report, 1, if first == 0 { last } else { first })
 }
 
-fn host(types: sys::Arguments) -> ! {
+fn host(types: &sys::Arguments) -> ! {
     // Neither a keyboard nor a friend ends it by mistake, and orphans leave no zombies.
     sys::block_signals();
     sys::ignore_children();
+    // Whoever made it waits for this.
+    sys::close(4);
     while !sys::readable(0, None) {}
     if sys::getpid() != 1 {
-        while kill_all(types.clone()) {
+        while kill_all(types) {
             sys::readable(-1, MOMENT);
         }
     }
@@ -101,7 +104,7 @@ fn host(types: sys::Arguments) -> ! {
 }
 
 /// Kills every process in these namespaces; returns whether there was one.
-fn kill_all(types: sys::Arguments) -> bool {
+fn kill_all(types: &sys::Arguments) -> bool {
     let mut found = false;
     sys::each_process(2, |process| {
         if process == sys::getpid() {
@@ -109,7 +112,8 @@ fn kill_all(types: sys::Arguments) -> bool {
         }
         // By pidfd: when what is looked at next is another process with the same pid, the signal reaches nobody.
         let Ok(pidfd) = sys::pidfd_open(process) else { return };
-        let shares = |kind| sys::namespace(2, Some(process), kind).is_some_and(|id| Some(id) == sys::namespace(2, None, kind));
+        let shares =
+            |kind| sys::namespace(2, Some(process), kind).is_some_and(|id| Some(id) == sys::namespace(2, None, kind));
         if types.clone().any(shares) {
             found |= sys::kill(pidfd);
         }

@@ -1,4 +1,5 @@
 //! The system calls of the init, one a function. It is the only file with `unsafe` in it, and it has no libc.
+#![allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // a register holds any of them
 
 use core::arch::{asm, global_asm};
 use core::ffi::CStr;
@@ -153,13 +154,13 @@ pub fn exit(status: i32) -> ! {
 pub fn set_name(name: &CStr) {
     const PR_SET_NAME: usize = 15;
     // SAFETY: a string with its NUL.
-    unsafe { call(nr::PRCTL, [PR_SET_NAME, name.as_ptr().addr(), 0, 0, 0]) };
+    unsafe { call(nr::PRCTL, [PR_SET_NAME, name.as_ptr().expose_provenance(), 0, 0, 0]) };
 }
 
 /// `chdir(2)`.
 pub fn chdir(path: &CStr) {
     // SAFETY: a string with its NUL.
-    unsafe { call(nr::CHDIR, [path.as_ptr().addr(), 0, 0, 0, 0]) };
+    unsafe { call(nr::CHDIR, [path.as_ptr().expose_provenance(), 0, 0, 0, 0]) };
 }
 
 /// `getpid(2)`.
@@ -171,7 +172,7 @@ pub fn getpid() -> u32 {
 /// `wait4(2)` for any child of any kind.
 pub fn wait(status: &mut i32) -> Result<u32, i32> {
     const WALL: usize = 0x4000_0000;
-    let status = core::ptr::from_mut(status).addr();
+    let status = core::ptr::from_mut(status).expose_provenance();
     // SAFETY: `status` is writable.
     let pid = unsafe { call(nr::WAIT4, [usize::MAX, status, WALL, 0, 0]) };
     if pid < 0 { Err(-pid as i32) } else { Ok(pid as u32) }
@@ -186,7 +187,10 @@ pub fn execve(path: &CStr, arguments: &Arguments) -> i32 {
         while !(*envp).is_null() {
             envp = envp.add(1);
         }
-        -call(nr::EXECVE, [path.as_ptr().addr(), argv.addr(), envp.add(1).addr(), 0, 0]) as i32
+        -call(
+            nr::EXECVE,
+            [path.as_ptr().expose_provenance(), argv.expose_provenance(), envp.add(1).expose_provenance(), 0, 0],
+        ) as i32
     }
 }
 
@@ -205,7 +209,7 @@ pub fn close_on_exec(fd: i32) {
     unsafe { call(nr::FCNTL, [fd as usize, F_SETFD, 1, 0, 0]) };
 }
 
-/// Gives CAP_SYS_ADMIN up in the ambient set, and in the inheritable one, see capabilities(7).
+/// Gives `CAP_SYS_ADMIN` up in the ambient set, and in the inheritable one, see capabilities(7).
 pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
     const PR_CAP_AMBIENT: usize = 47;
     const PR_CAP_AMBIENT_LOWER: usize = 3;
@@ -214,7 +218,7 @@ pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
     let header: [u32; 2] = [VERSION_3, 0];
     // Effective, permitted, inheritable, for 32 capabilities each.
     let mut sets = [0u32; 6];
-    let (header, sets_at) = ((&raw const header).addr(), (&raw mut sets).addr());
+    let (header, sets_at) = ((&raw const header).expose_provenance(), (&raw mut sets).expose_provenance());
     // SAFETY: both are as large as the kernel expects for this version.
     unsafe {
         if ambient {
@@ -222,7 +226,7 @@ pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
         }
         if inheritable && call(nr::CAPGET, [header, sets_at, 0, 0, 0]) == 0 {
             sets[2] &= !(1 << CAP_SYS_ADMIN);
-            call(nr::CAPSET, [header, sets_at, 0, 0, 0]);
+            call(nr::CAPSET, [header, (&raw const sets).expose_provenance(), 0, 0, 0]);
         }
     }
 }
@@ -230,7 +234,7 @@ pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
 /// `write(2)`.
 pub fn write(fd: i32, bytes: &[u8]) {
     // SAFETY: the bytes are readable.
-    unsafe { call(nr::WRITE, [fd as usize, bytes.as_ptr().addr(), bytes.len(), 0, 0]) };
+    unsafe { call(nr::WRITE, [fd as usize, bytes.as_ptr().expose_provenance(), bytes.len(), 0, 0]) };
 }
 
 /// `close(2)`.
@@ -244,7 +248,7 @@ pub fn block_signals() {
     const SIG_SETMASK: usize = 2;
     let all = u64::MAX;
     // SAFETY: `all` is the kernel's signal mask of 8 bytes.
-    unsafe { call(nr::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const all).addr(), 0, 8, 0]) };
+    unsafe { call(nr::RT_SIGPROCMASK, [SIG_SETMASK, (&raw const all).expose_provenance(), 0, 8, 0]) };
 }
 
 /// `rt_sigaction(SIGCHLD, SIG_IGN)`: children reap themselves, see wait(2).
@@ -254,7 +258,7 @@ pub fn ignore_children() {
     // The kernel's struct: handler, flags, restorer, mask.
     let action = [SIG_IGN, 0, 0, 0];
     // SAFETY: `action` is readable.
-    unsafe { call(nr::RT_SIGACTION, [SIGCHLD, (&raw const action).addr(), 0, 8, 0]) };
+    unsafe { call(nr::RT_SIGACTION, [SIGCHLD, (&raw const action).expose_provenance(), 0, 8, 0]) };
 }
 
 /// `ppoll(2)`: whether the descriptor became readable within these nanoseconds, or ever.
@@ -264,9 +268,9 @@ pub fn readable(fd: i32, nanoseconds: Option<i64>) -> bool {
     struct Entry(i32, i16, i16);
     let mut entry = Entry(fd, POLLIN, 0);
     let time = [0, nanoseconds.unwrap_or(0)];
-    let time = if nanoseconds.is_some() { (&raw const time).addr() } else { 0 };
+    let time = if nanoseconds.is_some() { (&raw const time).expose_provenance() } else { 0 };
     // SAFETY: `entry` is writable, `time` readable or null.
-    unsafe { call(nr::PPOLL, [(&raw mut entry).addr(), 1, time, 0, 0]) > 0 }
+    unsafe { call(nr::PPOLL, [(&raw mut entry).expose_provenance(), 1, time, 0, 0]) > 0 }
 }
 
 /// `pidfd_open(2)`.
@@ -312,7 +316,10 @@ pub fn namespace(proc: i32, process: Option<u32>, kind: &CStr) -> Option<u64> {
     let mut stat = Stat::uninit();
     // SAFETY: `path` ends with a NUL, as no kind is long enough to reach its end; `stat` is large enough.
     unsafe {
-        let answer = call(nr::NEWFSTATAT, [proc as usize, path.as_ptr().addr(), stat.as_mut_ptr().addr(), 0, 0]);
+        let answer = call(
+            nr::NEWFSTATAT,
+            [proc as usize, path.as_ptr().expose_provenance(), stat.as_mut_ptr().expose_provenance(), 0, 0],
+        );
         (answer == 0).then(|| stat.as_ptr().cast::<u64>().add(1).read())
     }
 }
@@ -329,7 +336,7 @@ pub fn each_process(proc: i32, mut visit: impl FnMut(u32)) {
     unsafe { call(nr::LSEEK, [proc as usize, 0, 0, 0, 0]) };
     loop {
         // SAFETY: the buffer has that room.
-        let length = unsafe { call(nr::GETDENTS64, [proc as usize, start.addr(), ROOM, 0, 0]) };
+        let length = unsafe { call(nr::GETDENTS64, [proc as usize, start.expose_provenance(), ROOM, 0, 0]) };
         if length <= 0 {
             return;
         }

@@ -135,6 +135,8 @@ pub struct Run<'a> {
     pub image: RawFd,
     /// The init's end of the socket to the caller; -1 unless it stands above the program.
     pub socket: RawFd,
+    /// What an init closes when it is ready; -1 if nobody waits for that.
+    pub ready: RawFd,
     /// The init's arguments, where they are not the step's own: the second is the program's pid.
     pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
@@ -326,16 +328,23 @@ impl Run<'_> {
     /// Its descriptors: what it lives by on 0, 1 and 2, and its own file until it is executed.
     pub(crate) fn exec_init(&self, argv: &CStrArray) -> Errno {
         const IMAGE: RawFd = 3;
+        const READY: RawFd = 4;
         let prepare = || {
             if self.socket >= 0 {
                 sys::dup2(self.socket, 0)?;
                 sys::close(1);
                 sys::close(2);
             }
-            if self.image != IMAGE {
-                sys::dup_onto(self.image, IMAGE)?;
+            // Out of the way first, as each may be where the other belongs.
+            let image = sys::dup_above(self.image, READY + 1)?;
+            if self.ready >= 0 {
+                let ready = sys::dup_above(self.ready, READY + 1)?;
+                sys::dup2(ready, READY)?;
+            } else {
+                sys::close(READY);
             }
-            close_fds(&[(IMAGE.cast_unsigned() + 1, u32::MAX)], &[])
+            sys::dup_onto(image, IMAGE)?;
+            close_fds(&[(READY.cast_unsigned() + 1, u32::MAX)], &[])
         };
         prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv), None))
     }

@@ -211,6 +211,11 @@ impl Plan {
         })
     }
 
+    /// Whether an init is all there is.
+    pub(crate) fn is_host(&self) -> bool {
+        self.options.init == Some(Init::Alone)
+    }
+
     /// Whether an init stands above the program.
     pub(crate) fn has_init(&self) -> bool {
         self.options.init == Some(Init::AboveProgram)

@@ -126,6 +126,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let image = plan.options.init.map(|_| init::open()).transpose().map_err(|errno| init_error(plan, errno))?;
     let sockets = if plan.has_init() { Some(sys::socketpair().map_err(refused)?) } else { None };
     let (socket, of_init) = sockets.unzip();
+    let ready = if plan.is_host() { Some(sys::pipe().map_err(refused)?) } else { None };
     let passage = prepare_passage(plan, &opened)?;
     let thread = plan.options.kill_child.map(|_| sys::pidfd_of_thread()).transpose().map_err(refused)?;
     let joins: Vec<RawFd> = opened.iter().map(JoinFd::raw).collect();
@@ -149,6 +150,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
         time: passage.as_ref().map(Passage::entry),
         image: raw(image.as_ref()),
         socket: raw(of_init.as_ref()),
+        ready: raw(ready.as_ref().map(|(_, write)| write)),
         init_argv: plan.has_init().then(|| init_argv(report)),
         clock,
     };
@@ -158,6 +160,11 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid, socket));
     drop(run);
     let outcome = outcome.and_then(|process| through(plan, report, passage, process));
+    if let Some((read, write)) = ready {
+        drop(write);
+        // Nothing is written: it ends when the init is ready, or has ended.
+        sys::read_words(read.as_fd());
+    }
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
     sys::set_signal_mask(before);

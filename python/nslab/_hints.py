@@ -151,8 +151,9 @@ ROWS = [
         'add "user" to the flags, and map_root_user=True'),
     Row("bind", "EPERM", _always, "mounting needs CAP_SYS_ADMIN in the user namespace that owns the mount namespace",
         "be root there, or hold the namespace open instead: NamespaceId.open()"),
-    Row("bind", "EINVAL", _always, "a mount namespace can be bound in an older one only, never in itself",
-        "leave mnt out of kinds, or call persist where the older one is"),
+    Row("bind", "EINVAL", _always, "a mount namespace can be bound in an older one only (by the "
+        "kernel's number of it, which Linux 6.18 takes from the CPU it was made on), never in itself",
+        "leave mnt out of kinds, call persist where the older one is, or make it once more"),
     Row("init", "EACCES", _always,
         "vm.memfd_noexec is 2, and every directory for temporary files is on a mount with noexec",
         "sysctl -w vm.memfd_noexec=1, or TMPDIR=… where programs may be executed"),

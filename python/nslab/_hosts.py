@@ -42,7 +42,8 @@ def hosts() -> list[HostInfo]:
 
 def find(name: str) -> tuple[int, int, list[str]]:
     """Return the pid, an open pidfd and the types of the host of this name."""
-    named = [host for host in hosts() if host.name == check(name)]
+    check(name)
+    named = [host for host in hosts() if host.name == name]
     if len(named) > 1:
         # Their owners are in different network namespaces.
         raise ProcessLookupError(errno.ESRCH, f"several hosts have the name {name}: {[host.pid for host in named]}")

@@ -45,6 +45,10 @@ _WORDS = {
     "close_fds": "closes what the program should not have",
     "sigmask": "lets signals through again",
     "execve": "replaces itself by the program",
+    "keep_caps": "keeps its rights until the program",
+    "send_pidfd": "tells the caller which process it is",
+    "init": "becomes the init that reaps orphans",
+    "keep": "leaves the new namespaces to the caller",
 }
 _UNSEEN = "no exit seen yet"
 
@@ -72,7 +76,7 @@ def _draw(
     steps: tuple[Step, ...], calls: list[str], times: tuple[StepTime, ...], number: int, returncode: int | None
 ) -> Picture:
     rows = _rows(steps, calls, times)
-    lanes = [side for side in ("parent", "intermediate", "child") if any(row.step.side == side for row in rows)]
+    lanes = [side for side in ("parent", "intermediate", "init", "child") if any(row.step.side == side for row in rows)]
     lanes = [*lanes, *(side for side in ("parent", "child") if side not in lanes)]
     summary = _summary(rows)
     ending = _ending(returncode)
@@ -192,7 +196,7 @@ def _made_at(rows: list[_Row], y: list[float], side: str) -> float:
 
 def _meaning(row: _Row, target: str | None) -> str:
     if row.step.name == "clone":
-        made = "a process in between" if target == "intermediate" else "the child"
+        made = {"intermediate": "a process in between", "init": "the init"}.get(target or "", "the child")
         return f"makes {made}" + (", in new namespaces" if "NEW" in row.step.detail else "")
     return _WORDS.get(row.step.name, row.step.name)
 
