@@ -349,6 +349,7 @@ pub fn mount(source: &CStr, target: &CStr, fstype: Option<&CStr>, flags: u64) ->
 }
 
 /// `umount2(2)`, of a mount in use too; a link is not followed.
+#[cfg(feature = "python")]
 pub fn unmount(path: &CStr) -> Result<()> {
     done(call!(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW))
 }

@@ -299,7 +299,7 @@ def test_joining_is_not_for_its_programs() -> None:
 
 @pytest.mark.unprivileged
 @pytest.mark.parametrize("options", [{"map_root_user": True}, {"map_current_user": True}])
-def test_a_time_namespace_is_joined_with_the_rights_of_the_program_and_no_more(options: dict[str, bool]) -> None:
+def test_a_time_namespace_is_joined_with_the_rights_of_the_program_and_no_more(options: dict[str, Any]) -> None:
     with nslab.Host("user time", boottime=864_000, **options) as made:
         rows = dict(
             line.split(":\t")

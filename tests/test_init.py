@@ -232,7 +232,9 @@ def test_the_program_has_the_callers_signals_and_no_more() -> None:
 @pytest.mark.unprivileged
 def test_joined_namespaces_and_an_init() -> None:
     with spawn("uts", ["cat"], hostname="joined", stdin=nslab.PIPE) as other:
-        done = nslab.run("pid", ["sh", "-c", "uname -n; echo $$"], join=other, init=True, capture_output=True, text=True)
+        done = nslab.run(
+            "pid", ["sh", "-c", "uname -n; echo $$"], join=other, init=True, capture_output=True, text=True
+        )
     assert done.stdout.split() == ["joined", "2"]
 
 
