@@ -8,6 +8,9 @@ from pathlib import Path
 import inner_pytest
 import pytest
 
+import nslab
+from nslab._pytest import mark
+
 pytestmark = pytest.mark.unprivileged
 
 # Everything that a report can show; with {mark} once as it is, and once with the mark.
@@ -321,6 +324,7 @@ def test_bad(): ...
         ("'net', timeout='long'", "timeout must be a number of seconds, not str"),
         ("'net', leaks='maybe'", "leaks must be 'fail' or 'ignore', not 'maybe'"),
         ("'net', kill_child=True", "option 'kill_child' is for programs"),
+        ("'pid', init=True", "option 'init' is for programs"),
         ("", "it names no namespace: give at least one of cgroup, ipc, mnt, net, pid, time, user, uts"),
     ],
 )
@@ -341,3 +345,13 @@ def test_strict_and_without_the_plugin(tmp_path: Path) -> None:
 def test_header_says_what_is_possible(tmp_path: Path) -> None:
     run = inner_pytest.run(tmp_path, "def test(): ...")
     assert "nslab: cgroup ✓ ipc ✓ mnt ✓ net ✓ pid ✓ time ✓ user ✓ uts ✓" in run.output
+
+
+def test_every_option_brings_its_namespaces(tmp_path: Path) -> None:
+    """The table of what an option implies is the core's own rule."""
+    values = {"map_users": [(0, 0, 1)], "map_groups": [(0, 0, 1)], "setgroups": "deny", "propagation": "slave"}
+    for option, flags in mark.IMPLIED.items():
+        value = values.get(option, 1 if option in ("monotonic", "boottime") else "name" if "name" in option else True)
+        nslab.plan(flags, ["true"], **{option: value})
+        with pytest.raises(ValueError, match=f"{option} needs the"):
+            nslab.plan("", ["true"], **{option: value})

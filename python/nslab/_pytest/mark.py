@@ -18,8 +18,8 @@ from .._process import OPTIONS
 from . import options as settings
 from .plugin import REFUSED
 
-# In a container the kill of the pytest process must reach every test: that is not for a mark to decide.
-_ALLOWED = [name for name in OPTIONS if name != "kill_child"]
+# Those that are about a program and not about its namespaces: a test always ends with its pytest, and is PID 1 itself.
+_ALLOWED = [name for name in OPTIONS if name not in ("kill_child", "init")]
 _OWN = ["timeout", "leaks"]
 
 #: The namespaces that an option asks for by being there.

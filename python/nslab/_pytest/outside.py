@@ -14,7 +14,7 @@ from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 
 import nslab
 
-from . import child, mark, sections
+from . import child, mark, sections, start
 from .plugin import finish_ended
 
 
@@ -30,7 +30,7 @@ def protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     took = time.perf_counter() - began
     test: child.Child | None = None
     try:
-        test = child.start(item, mark.of(item))
+        test = start.start(item, mark.of(item))
     except OSError as error:
         reports = [_failure(item, "setup", f"{type(error).__name__}: {error}" + _hint(error))]
     else:
