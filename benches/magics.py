@@ -17,7 +17,7 @@ BAR = 1.0
 SCRIPTS = {
     "nothing": "true",
     "three lines": "for i in 1 2 3; do echo line $i; done",
-    "100 kB": "head -c 100000 /dev/zero | tr '\\0' x",
+    "20 kB": "head -c 20000 /dev/zero | tr '\\0' x",
 }
 FLAGS = ["", "uts", "uts pid", "user uts pid mnt ipc"]
 

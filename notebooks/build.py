@@ -25,8 +25,8 @@ HERE = Path(__file__).parent
 LANGUAGES = ("en", "zh")
 KINDS = {*LANGUAGES, "code", "exercise", "check", "beside", "solution"}
 WORDS = {
-    "C": {"en": "In C, as the classroom text has it", "zh": "实验原文的 C 语言写法"},
-    "Python": {"en": "In Python, with nslab", "zh": "Python 写法，使用 nslab"},
+    "C": {"en": "In C", "zh": "C 语言"},
+    "Python": {"en": "In Python, with nslab", "zh": "Python，使用 nslab"},
     "solution": {"en": "A solution (try first, then unfold)", "zh": "参考答案（先自己试，再展开）"},
 }
 

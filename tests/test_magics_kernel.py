@@ -72,6 +72,13 @@ def test_ten_megabytes_lose_nothing(kernel: Notebook) -> None:
     assert output[-1] == ("stderr", "end\n")
 
 
+def test_many_small_writes_lose_nothing(kernel: Notebook) -> None:
+    """ZeroMQ drops messages when too many wait: a message for each write would be too many."""
+    output = kernel.run("%%ns uts\nfor ((i = 0; i < 20000; i++)); do echo $i; done")
+    assert "".join(text for _, text in output) == "".join(f"{i}\n" for i in range(20_000))
+    assert len(output) < 1000
+
+
 def test_background_output_never_lands_under_another_cell(kernel: Notebook) -> None:
     assert kernel.run("%%ns uts --bg --proc p\nsleep 0.2; echo late; echo error >&2; sleep 60") == []
     assert kernel.text("import time; time.sleep(0.6); print('mine')") == "mine\n"

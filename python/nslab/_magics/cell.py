@@ -18,7 +18,8 @@ from .._warden import end_marked, environment, guard, marked, owner
 from . import interrupt
 from .held import Held
 from .kept import Kept
-from .pump import Pump, Sink, screen
+from .pump import Pump, Sink
+from .screen import Screen
 
 # The kernel's limit for one argument with its NUL, MAX_ARG_STRLEN; see execve(2).
 _LONGEST = 131_072
@@ -82,7 +83,8 @@ class Cell(nslab.Process):
         after ``timeout`` seconds, and after an interrupt, once nothing of it is left, a `KeyboardInterrupt` that says
         what it took.
         """
-        self._pump = Pump(self, {name: sinks.get(name) or screen(name) for name in _STREAMS})
+        screen = Screen()
+        self._pump = Pump(self, {name: sinks.get(name) or screen.sink(name) for name in _STREAMS}, screen)
         try:
             if not self._pump.run(timeout):
                 raise subprocess.TimeoutExpired(self.script, timeout or 0)
@@ -101,7 +103,7 @@ class Cell(nslab.Process):
 
         After ``timeout`` seconds it is killed.
         """
-        self._keep(Pump(self, {stream: screen(stream) for stream in streams}), timeout)
+        self._keep(Pump(self, dict.fromkeys(streams, _nowhere)), timeout)
 
     def _keep(self, pump: Pump, timeout: float | None = None) -> None:
         self._pump, self._kept = None, Kept(pump)
@@ -156,6 +158,10 @@ class Cell(nslab.Process):
         except ProcessLookupError:
             return False
         return True
+
+
+def _nowhere(_: str) -> None:
+    """Until it is redirected."""
 
 
 def command(script: str, file: int | None = None) -> list[str]:

@@ -6,7 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from .pump import Pump, Sink, screen
+from .pump import Pump, Sink
+from .screen import Screen
 
 # In characters; then the writer waits until it is shown: nothing is lost, and no memory is filled.
 LIMIT = 64 << 20
@@ -46,14 +47,16 @@ class Kept:
 
     def show(self) -> None:
         """Write what has come since the last time to ``sys.stdout`` and ``sys.stderr``, in the order it came."""
+        screen = Screen()
         while True:
             with self._changed:
                 if not self._texts:
-                    return
+                    break
                 name, text = self._texts.popleft()
                 self._size -= len(text)
                 self._changed.notify_all()
-            screen(name)(text)
+            screen.write(name, text)
+        screen.flush()
 
     def join(self, timeout: float | None = None) -> None:
         """Wait until all who could write have ended."""

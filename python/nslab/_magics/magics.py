@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -17,7 +18,7 @@ from . import views
 from .brief import brief
 from .cell import Cell, command
 from .needs import needs
-from .pump import screen
+from .screen import Screen
 from .words import Words, parse, parser, usage_error
 
 _STREAMS = ("stdout", "stderr")
@@ -123,9 +124,17 @@ class NamespaceMagics(Magics):
             raise UsageError(f"the shell {words.shell} has its namespaces already: leave the flags and options out")
         self.last = shell
         texts: list[str] = []
+        screen = Screen()
+
+        def show(text: str) -> None:
+            screen.write("stdout", text)
+            if (screen.due or 0) <= time.monotonic():
+                screen.flush()
+
         try:
-            done = shell.run(script, timeout=words.timeout, output=texts.append if words.out else screen("stdout"))
+            done = shell.run(script, timeout=words.timeout, output=texts.append if words.out else show)
         finally:
+            screen.flush()
             self._store({"stdout": words.out}, {"stdout": texts})
         if done.returncode:
             raise subprocess.CalledProcessError(done.returncode, script)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import codecs
 import os
 import select
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import IO
 
 import nslab
 
-Sink = Callable[[str], None]
+from .screen import Screen
+
+Sink = Callable[[str], object]
 
 # What is on its way when the child ends (the `cat` of a `> >(cat)`) still belongs to it; a daemon that keeps the
 # pipes open must not hold the cell.
@@ -21,26 +22,13 @@ _LINGER = 0.1
 _CAPACITY = 1 << 16
 
 
-def screen(name: str) -> Sink:
-    """Return what writes to ``sys.stdout`` or ``sys.stderr``, whatever that is at the time.
-
-    Each text is flushed: a notebook would send the two streams in another order than they came.
-    """
-
-    def write(text: str) -> None:
-        stream = getattr(sys, name)
-        stream.write(text)
-        stream.flush()
-
-    return write
-
-
 class Pump:
     """The pipes of a child, and where their text goes: each has an incremental decoder, so no character is cut."""
 
-    def __init__(self, process: nslab.Process, sinks: Mapping[str, Sink]) -> None:
+    def __init__(self, process: nslab.Process, sinks: Mapping[str, Sink], screen: Screen | None = None) -> None:
         self._process = process
         self._sinks = dict(sinks)
+        self._screen = screen or Screen()
         self._pipes: dict[int, tuple[str, IO[bytes], codecs.IncrementalDecoder]] = {}
         self._poll = select.poll()
         for name in sinks:
@@ -60,20 +48,31 @@ class Pump:
 
         ``linger`` is how long to wait for others who hold its pipes, when it has ended; None is until they let go.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        if self._ended:
-            deadline = _after(linger)
-        while self._pipes or not self._ended:
-            events = self._poll.poll(_milliseconds(deadline))
-            for fd, _ in events:
-                if fd in self._pipes:
-                    self._read(fd)
-                else:
-                    self._end()
-                    deadline = _after(linger)
-            if not events or (deadline is not None and time.monotonic() >= deadline):
-                break
+        deadline = _after(linger if self._ended else timeout)
+        try:
+            while self._pipes or not self._ended:
+                for fd in self._wait(deadline):
+                    if fd in self._pipes:
+                        self._read(fd)
+                    else:
+                        self._end()
+                        deadline = _after(linger)
+                if deadline is not None and time.monotonic() >= deadline:
+                    break
+        finally:
+            self._screen.flush()
         return self._ended
+
+    def _wait(self, deadline: float | None) -> list[int]:
+        """Return which descriptors are ready; none when the time is over."""
+        flush = self._screen.due
+        first = min((moment for moment in (deadline, flush) if moment is not None), default=None)
+        # Rounded up: poll(2) would come back a moment too early.
+        left = None if first is None else max(0.0, first - time.monotonic()) * 1000
+        events = self._poll.poll(left and left + 1)
+        if not events and first == flush:
+            self._screen.flush()
+        return [fd for fd, _ in events]
 
     def _read(self, fd: int) -> None:
         name, pipe, decoder = self._pipes[fd]
@@ -106,8 +105,3 @@ class Pump:
 
 def _after(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
-
-
-def _milliseconds(deadline: float | None) -> float | None:
-    # Rounded up: poll(2) would come back a moment too early.
-    return None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
