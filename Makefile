@@ -20,9 +20,22 @@ help: ## This list
 demo: $(VENV)/built $(VENV)/experiments ## Every experiment of the tour, on this kernel
 	$(BIN)/nslab tour
 
-test: $(VENV)/built $(VENV)/tested ## All tests: Rust, Python as root and as an ordinary user
+test: $(VENV)/built $(VENV)/tested $(VENV)/pytest-8 ## All tests: Rust, Python as root and as an ordinary user
 	cargo test --quiet --no-default-features
 	$(BIN)/python -m pytest
+	$(VENV)/pytest-8/bin/python -m pytest $(wildcard tests/test_plugin_*.py)
+
+notebooks: $(VENV)/built $(VENV)/tested ## Every lesson in both languages, from top to bottom (part of make test)
+	$(BIN)/python notebooks/build.py --check
+	$(BIN)/python -m pytest tests/test_notebooks.py
+
+lab: $(VENV)/built $(VENV)/tested $(VENV)/lab ## JupyterLab on a copy of the lessons in target/lab
+	mkdir -p target/lab
+	cp -R -u notebooks/en notebooks/zh target/lab
+	$(BIN)/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=target/lab
+
+browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterLab and headless Chromium; pictures in target/browser
+	$(BIN)/python -m pytest notebooks/browser
 
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
@@ -41,6 +54,8 @@ lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against th
 bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: table and plot in target/bench
 	$(BIN)/python benches/bench.py
 	$(BIN)/python benches/scan.py --memory
+	$(BIN)/python benches/plugin.py
+	$(BIN)/python benches/magics.py
 
 wheel: $(VENV)/dev ## A wheel in dist
 	$(BIN)/maturin build --release --out dist
@@ -66,9 +81,27 @@ $(VENV)/dev: pyproject.toml $(VENV)/build
 	$(BIN)/python -m pip install --quiet --group dev
 	touch $@
 
+# The plugin under the oldest pytest that it takes, with this very build.
+$(VENV)/pytest-8: pyproject.toml $(VENV)/core
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$@/bin/python -m pip install --quiet --group pytest-8
+	cp -r $(VENV)/lib/python3*/site-packages/nslab* $@/lib/python3*/site-packages/
+	touch $@
+
 $(VENV)/bench: pyproject.toml $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --group bench
 	./packages bubblewrap
+	touch $@
+
+$(VENV)/lab: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group lab
+	touch $@
+
+# Playwright's own browsers are not needed: Debian's is driven.
+$(VENV)/browser: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group browser
+	./packages chromium fonts-dejavu-core fonts-wqy-microhei
 	touch $@
 
 $(VENV)/core: $(RUST) pyproject.toml $(VENV)/build
@@ -90,4 +123,4 @@ $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
 	touch $@
 
-.PHONY: help demo test conformance lint bench wheel clean
+.PHONY: help demo test notebooks lab browser conformance lint bench wheel clean

@@ -56,6 +56,7 @@ mod arena;
 mod caller;
 mod child;
 mod dumpable;
+mod enter;
 mod error;
 mod idmap;
 mod init;
@@ -78,6 +79,7 @@ mod twin;
 mod visit;
 
 pub use caller::Caller;
+pub use enter::{Pid, enter, rejoin_pid, settle, unshare_pid};
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
 pub use init::Init;

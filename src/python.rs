@@ -2,6 +2,7 @@
 
 mod child;
 mod convert;
+mod enter;
 mod process;
 mod scan;
 mod target;
@@ -25,6 +26,8 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 mod _core {
     #[pymodule_export]
     use super::child::Child;
+    #[pymodule_export]
+    use super::enter::{enter, rejoin_pid, settle, unshare_pid};
     #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]

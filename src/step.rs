@@ -200,15 +200,7 @@ impl Step {
             Self::MapHelper(file, ..) => run.map_helper(*file),
             Self::TimensOffsets(text) => run.write_proc(c"/proc/self/timens_offsets", text.as_bytes()),
             Self::Propagation(_, flags) => sys::mount(c"none", c"/", None, *flags),
-            Self::MakePrivate(path) => {
-                let made = sys::mount(c"none", path, None, libc::MS_REC | libc::MS_PRIVATE);
-                // No mount point is there yet, so nothing can travel through it.
-                if made == Err(Errno::EINVAL) { Ok(()) } else { made }
-            }
-            Self::MountProc(path) => {
-                let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-                sys::mount(c"proc", path, Some(c"proc"), flags)
-            }
+            Self::MakePrivate(_) | Self::MountProc(_) => self.mount_in_place().unwrap_or(Ok(())),
             Self::Loopback => {
                 let socket = sys::interface_socket()?;
                 let up = sys::interface_up(socket, c"lo");
@@ -252,6 +244,22 @@ impl Step {
             Self::ExecInit(argv) => Err(run.exec_init(argv)),
             // The process that makes the next one does these itself.
             Self::OpenNs(_) | Self::Clone(_) => Ok(()),
+        }
+    }
+
+    /// Mounts a proc(5), which shows the pid namespace of who mounts it. `None` if the step is another.
+    pub(crate) fn mount_in_place(&self) -> Option<sys::Result<()>> {
+        match self {
+            Self::MakePrivate(path) => {
+                let made = sys::mount(c"none", path, None, libc::MS_REC | libc::MS_PRIVATE);
+                // No mount point is there yet, so nothing can travel through it.
+                Some(if made == Err(Errno::EINVAL) { Ok(()) } else { made })
+            }
+            Self::MountProc(path) => {
+                let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+                Some(sys::mount(c"proc", path, Some(c"proc"), flags))
+            }
+            _ => None,
         }
     }
 

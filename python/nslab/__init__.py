@@ -33,7 +33,7 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import pictures
+    from . import check, pictures
     from ._display.options import options
     from ._host import Host
     from ._hosts import HostInfo, hosts
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ._plan import Plan, Step, StepTime
     from ._pool import Pool
     from ._probe import Probe, probe
+    from ._shell import Shell, ShellEndedError, shell
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
@@ -80,6 +81,12 @@ else:
         "Pool": "_pool",
         "Probe": "_probe",
         "probe": "_probe",
+        "Shell": "_shell",
+        "ShellEndedError": "_shell",
+        "shell": "_shell",
+        "check": "check",
+        "load_ipython_extension": "_magics",
+        "unload_ipython_extension": "_magics",
         "pictures": "pictures",
     }
 
@@ -89,7 +96,7 @@ else:
         import importlib
 
         module = importlib.import_module(f".{_LAZY[name]}", __name__)
-        # `pictures` is a module itself.
+        # `pictures` and `check` are modules themselves.
         value = getattr(module, name, module)
         globals()[name] = value
         return value
@@ -123,6 +130,8 @@ __all__ = [
     "Popen",
     "Probe",
     "Process",
+    "Shell",
+    "ShellEndedError",
     "SpawnError",
     "Step",
     "StepTime",
@@ -130,6 +139,7 @@ __all__ = [
     "TimeoutExpired",
     "capabilities",
     "cgroup",
+    "check",
     "clocks",
     "compare",
     "hosts",
@@ -146,6 +156,7 @@ __all__ = [
     "probe",
     "processes",
     "run",
+    "shell",
     "snapshot",
     "spawn",
     "unpersist",

@@ -12,6 +12,7 @@ __all__ = [
     "capabilities",
     "cgroup",
     "clocks",
+    "enter",
     "hold",
     "hostname",
     "id_maps",
@@ -24,11 +25,14 @@ __all__ = [
     "open_namespace",
     "plan",
     "processes",
+    "rejoin_pid",
     "relations",
     "setns",
+    "settle",
     "table",
     "unmount",
     "unshare_fs",
+    "unshare_pid",
 ]
 
 @final
@@ -190,3 +194,18 @@ def cgroup(target: Target) -> tuple[list[tuple[int, list[str], str, str | None]]
 
 def hostname(namespace: int) -> tuple[str, str]:
     """The host name and the NIS domain name of an open UTS namespace."""
+
+def enter(pidfd: int, new_pid: bool | None) -> bool:
+    """Enters the namespaces of the process behind a pidfd, with one thread; returns whether only a child is inside.
+
+    `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process where it is.
+    """
+
+def settle(plan: Plan) -> None:
+    """Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent."""
+
+def unshare_pid() -> bool:
+    """Lets the next child of this thread be the first process of a new pid namespace; False without the privilege."""
+
+def rejoin_pid() -> None:
+    """Lets the next child of this thread be born in the thread's own pid namespace again."""

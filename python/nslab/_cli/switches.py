@@ -98,11 +98,12 @@ def split(words: list[str], actions: list[argparse.Action]) -> tuple[list[str], 
     while i < len(words) and words[i].startswith("-") and words[i] != "-":
         if words[i] == "--":
             return words[:i], words[i + 1 :]
-        i += 2 if _takes_next(words[i], named) else 1
+        i += 2 if takes_next(words[i], named) else 1
     return words[:i], words[i:]
 
 
-def _takes_next(word: str, named: dict[str, argparse.Action]) -> bool:
+def takes_next(word: str, named: dict[str, argparse.Action]) -> bool:
+    """Return whether the word after this option is its value."""
     if word.startswith("--"):
         return word in named and named[word].nargs is None
     for i, letter in enumerate(word[1:], start=2):

@@ -1,0 +1,236 @@
+"""The child of one test, as its parent sees it: started, listened to, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import sys
+import time
+import warnings
+from typing import Any
+
+import nslab
+
+from . import leaks, wire
+from .inside import CLOSED_THE_WIRE
+from .mark import Request
+from .plugin import ENDING
+
+#: What an alarm here waits longer than the same alarm in the child, in seconds.
+_ALARM_GRACE = 5.0
+#: What an interrupted or aborted child gets to end by itself, in seconds.
+_GRACE = 1.0
+#: What a child that has told all may still do, such as to write down its coverage.
+_EXIT_GRACE = 60.0
+
+
+def release(holder: nslab.Process) -> None:
+    """End the process that holds the namespaces of a test."""
+    holder.kill()
+    holder.wait()
+    holder.stdin.close()  # type: ignore[union-attr]
+
+
+class Child:
+    """One test's process: what it has told, and how it ended. As a context manager, it leaves nothing running."""
+
+    def __init__(
+        self,
+        pid: int,
+        request: Request,
+        holder: nslab.Process,
+        read: int,
+        faults: int,
+        alarm: tuple[float, float],
+        threads: list[str],
+    ) -> None:
+        #: The threads of pytest, which the child has not.
+        self.threads = threads
+        self.holder = holder
+        #: ``("report", …)`` as the hooks of pytest made it for the wire, or ``("lost", (when, why))``.
+        self.reports: list[tuple[str, Any]] = []
+        self.warnings: list[warnings.WarningMessage] = []
+        self.failed_subtests: dict[Any, int] = {}
+        #: What the test has left behind, by name.
+        self.left: list[str] = []
+        #: What ended the run from inside: an interrupt, `pytest.exit`, an error of a plugin.
+        self.raised: BaseException | None = None
+        #: Whether it came to its end, rather than broke off.
+        self.ended = False
+        self._began = time.monotonic()
+        self._pid = pid
+        self._request = request
+        self._read = read
+        self._faults = faults
+        self._alarm = alarm
+        self._pidfd = os.pidfd_open(pid)
+        # Of the first process of a pid namespace that is a child of the child.
+        self._first: int | None = None
+        self._status: int | None = None
+        self._expired = False
+        self._refused: str | None = None
+        self._in_debugger = False
+        self._inbox = wire.Inbox(read)
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Only the parent comes here: the child never returns from its protocol.
+        try:
+            if self.ended:
+                # All that is left to do for it is to end; it takes some time to give up the memory of pytest.
+                ENDING.append(self)
+            else:
+                self._end()
+        finally:
+            os.close(self._read)
+            os.close(self._faults)
+            release(self.holder)
+            left = self._alarm[0] - (time.monotonic() - self._began)
+            if self._alarm[0] and left > 0:
+                signal.setitimer(signal.ITIMER_REAL, left, self._alarm[1])
+
+    def finish(self, wait: bool) -> None:
+        """Take note of the end of a child that has told all; ``wait`` for it, if need be."""
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if not poll.poll(_EXIT_GRACE * 1000 if wait else 0):
+            if not wait:
+                return
+            self._signal(signal.SIGKILL)
+        ENDING.remove(self)
+        self._reap()
+
+    def wait(self) -> None:
+        """Listen until it has ended, or its time is over."""
+        if self._alarm[0]:
+            signal.setitimer(signal.ITIMER_REAL, self._alarm[0] + _ALARM_GRACE, self._alarm[1])
+        try:
+            self._listen(self._request.timeout)
+        finally:
+            if self._alarm[0]:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        if not self.ended:
+            self._reap()
+
+    def _listen(self, timeout: float | None) -> None:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        poll.register(self._read, select.POLLIN)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = None if deadline is None or self._in_debugger else max(deadline - time.monotonic(), 0)
+            events = dict(poll.poll(None if left is None else left * 1000 + 1))
+            for kind, content in self._inbox.read():
+                self._take(kind, content)
+                if kind == "debugging" and not content and deadline is not None:
+                    deadline = time.monotonic() + (timeout or 0)
+            if self._pidfd in events or self.ended:
+                return
+            if not events and not self._in_debugger and not self._expired:
+                self._expired = True
+                self._signal(signal.SIGABRT)  # faulthandler notes where it is
+                deadline = time.monotonic() + _GRACE
+            elif not events and self._expired:
+                self._signal(signal.SIGKILL)
+                deadline = None
+            if events.get(self._read, 0) & ~select.POLLIN:
+                poll.unregister(self._read)  # it has closed its end, and may go on for long
+
+    def _take(self, kind: str, content: Any) -> None:
+        if kind in ("report", "lost"):
+            self.reports.append((kind, content))
+        elif kind == "warning":
+            self.warnings.append(content)
+        elif kind == "pid":
+            with contextlib.suppress(OSError):
+                self._first = os.pidfd_open(content)
+        elif kind == "status":
+            self._status = content
+        elif kind == "debugging":
+            self._in_debugger = content
+        elif kind == "refused":
+            self._refused = content
+        elif kind == "left":
+            self.left = content
+        elif kind == "subtests":
+            self.failed_subtests = content
+        elif kind == "raised":
+            self.raised = content
+        elif kind == "end":
+            self.ended = True
+
+    def _end(self) -> None:
+        """End it, if it has not yet: at once after an error here, after a moment when the keyboard has hit both."""
+        if not self._pid:
+            return
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            poll.poll(_GRACE * 1000)
+        self._signal(signal.SIGKILL)
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._pid:
+            try:
+                _, status = os.waitpid(self._pid, 0)
+            except ChildProcessError:
+                status = None  # SIGCHLD is ignored, or somebody else has waited for it
+            self._status = status if self._status is None else self._status
+            self._pid = 0
+            os.close(self._pidfd)
+            if self._first is not None:
+                # It ends with its parent, but a moment later.
+                poll = select.poll()
+                poll.register(self._first, select.POLLIN)
+                poll.poll(_GRACE * 1000)
+                os.close(self._first)
+
+    def _signal(self, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(self._pidfd, number)
+        except ProcessLookupError:
+            return
+
+    # ------------------------------------------------------------------------------------------------ how it ended
+
+    def why(self) -> str:
+        """Return in words why it did not come to its end."""
+        if self._refused is not None:
+            return self._refused
+        if self._expired:
+            return f"the test did not end within {self._request.timeout:g} s and was killed"
+        if self._status is None:
+            return "the process of the test ended, nobody knows how,"
+        if os.WIFSIGNALED(self._status):
+            by = _signal_name(os.WTERMSIG(self._status))
+            if self._request.flags & nslab.Namespace.PID and self.faults().startswith("Fatal Python error: Aborted"):
+                by = f"abort(3), which in a PID 1 ends as {by}"
+            return f"the process of the test was killed by {by}"
+        if os.WEXITSTATUS(self._status) == CLOSED_THE_WIRE:
+            return "the process of the test closed the descriptor over which its report goes to pytest"
+        return f"the process of the test exited with status {os.WEXITSTATUS(self._status)}"
+
+    def faults(self) -> str:
+        """Return what faulthandler wrote, down to the test."""
+        text = os.pread(self._faults, 1 << 16, 0).decode(errors="replace")
+        if self._expired:
+            text = text.removeprefix("Fatal Python error: Aborted").lstrip()
+        kept = re.split(r'^  File ".*/_pytest/python\.py".*\n', text, maxsplit=1, flags=re.MULTILINE)[0]
+        return kept.rstrip()
+
+    def clean_up(self) -> list[str]:
+        """Kill what a child that broke off has left in the namespaces, and return the names."""
+        return leaks.kill_all_in(self.holder.pid, self._request.flags)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"{signal.Signals(number).name} (signal {number})"
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,332 @@
+"""Marked tests that crash, hang, leak, or break what they run in: one failed test each, and the run goes on."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import inner_pytest
+import pytest
+from inner_pytest import Case
+
+pytestmark = pytest.mark.unprivileged
+
+CRASHES = """
+import ctypes, os, signal, subprocess, sys, threading, time
+import pytest
+pytestmark = pytest.mark.namespaces("uts")
+
+def test_segv():
+    print("last words")
+    ctypes.string_at(0)
+
+def test_kill():
+    os.write(1, b"raw words")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def test_abort(): os.abort()
+
+@pytest.mark.namespaces("pid")
+def test_abort_as_init(): os.abort()
+
+def test_exit(): os._exit(3)
+
+def test_exit_zero(): os._exit(0)
+
+def test_sys_exit(): sys.exit(4)
+
+@pytest.fixture
+def crashes_in_setup(): os.abort()
+def test_setup(crashes_in_setup): ...
+
+@pytest.fixture
+def crashes_in_teardown():
+    yield
+    os.abort()
+def test_teardown(crashes_in_teardown): ...
+
+@pytest.mark.namespaces("pid", timeout=0.5)
+def test_never_ends():
+    print("before")
+    while True: time.sleep(0.01)
+
+@pytest.mark.namespaces("uts", timeout=0.5)
+def test_never_ends_deaf():
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.signal(signal.SIGABRT, signal.SIG_IGN)
+    while True: pass
+
+@pytest.mark.namespaces("net", timeout=5)
+def test_leaves_a_process_and_dies():
+    subprocess.Popen(["sleep", "1000"])
+    os.abort()
+
+def test_closes_everything(): os.closerange(0, 1 << 16)
+
+def test_closes_and_reuses():
+    os.closerange(3, 1 << 16)
+    files = [open("reused", "a") for _ in range(50)]
+    os._exit = None
+
+def test_comes_back_from_a_fork():
+    if os.fork() == 0:
+        return
+    os.wait()
+
+@pytest.mark.xfail(reason="known to crash")
+def test_expected(): os.abort()
+
+def test_changes_directory():
+    os.chdir("/"); os.environ["X"] = "1"; sys.path.clear()
+
+def test_removes_its_directory(tmp_path):
+    os.chdir(tmp_path); tmp_path.rmdir()
+    assert False
+
+def test_threads_left():
+    threading.Thread(target=time.sleep, args=[1000], daemon=True).start()
+
+def test_after(): assert "X" not in os.environ
+"""
+
+
+@pytest.fixture(scope="module")
+def crashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    directory = tmp_path_factory.mktemp("crashes")
+    run = inner_pytest.run(directory, CRASHES, "-o", "junit_logging=all")
+    assert run.status == 1
+    assert not (directory / "reused").exists() or not (directory / "reused").read_text()
+    assert b"\0sleep\x001000" not in b"".join(command_lines())
+    return run.cases
+
+
+def command_lines() -> list[bytes]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(b"\0" + file.read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "texts"),
+    [
+        ("segv", "failure", ["killed by SIGSEGV (signal 11) during its call", "last words", "in test_segv"]),
+        ("kill", "failure", ["killed by SIGKILL (signal 9) during its call", "raw words"]),
+        ("abort", "failure", ["killed by SIGABRT (signal 6) during its call", "in test_abort"]),
+        ("abort_as_init", "failure", ["killed by abort(3), which in a PID 1 ends as SIGSEGV (signal 11)"]),
+        ("exit", "failure", ["exited with status 3 during its call"]),
+        ("exit_zero", "failure", ["exited with status 0 during its call"]),
+        ("sys_exit", "failure", ["SystemExit: 4"]),
+        ("setup", "error", ["killed by SIGABRT (signal 6) during its setup"]),
+        ("teardown", "error", ["killed by SIGABRT (signal 6) during its teardown"]),
+        ("never_ends", "failure", ["did not end within 0.5 s and was killed", "in test_never_ends", "before"]),
+        ("never_ends_deaf", "failure", ["did not end within 0.5 s and was killed"]),
+        ("leaves_a_process_and_dies", "failure", ["killed by SIGABRT", "sleep 1000"]),
+        ("closes_everything", "failure", ["closed the descriptor over which its report goes to pytest"]),
+        ("closes_and_reuses", "failure", ["closed the descriptor over which its report goes to pytest"]),
+        ("comes_back_from_a_fork", "passed", []),
+        ("expected", "skipped", ["known to crash"]),
+        ("changes_directory", "passed", []),
+        ("removes_its_directory", "failure", ["assert False"]),
+        ("threads_left", "passed", []),
+        ("after", "passed", []),
+    ],
+)  # fmt: skip
+def test_crash(crashes: dict[str, Case], name: str, outcome: str, texts: list[str]) -> None:
+    case = crashes[f"test_{name}"]
+    assert case.outcome == outcome
+    for text in texts:
+        assert text in case.text
+
+
+LEAKS = """
+import os, subprocess, socket
+import pytest
+pytestmark = pytest.mark.namespaces("net", "mnt")
+
+def test_process(): subprocess.Popen(["sleep", "1001"])
+def test_daemon(): subprocess.run("setsid sleep 1002 & exit", shell=True)
+@pytest.mark.namespaces("pid")
+def test_process_in_pid(): subprocess.Popen(["sleep", "1003"])
+def test_link(): subprocess.run(["ip", "link", "add", "leaked", "type", "veth", "peer", "other"], check=True)
+def test_mount(): subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
+def test_descriptor():
+    test_descriptor.kept = open("/etc/passwd")
+def test_cycle():
+    class Cycle: pass
+    cycle = Cycle(); cycle.self = cycle; cycle.file = socket.socket()
+@pytest.mark.namespaces("mnt", leaks="ignore")
+def test_ignored(): subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
+@pytest.fixture
+def mounted():
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
+    yield
+    subprocess.run(["umount", "/mnt"], check=True)
+def test_cleans_up(mounted, tmp_path, capfd): ...
+@pytest.mark.xfail
+def test_fails_anyway():
+    subprocess.Popen(["sleep", "1004"]); assert False
+"""
+
+
+def test_leaks_fail_the_test_by_name(tmp_path: Path) -> None:
+    run = inner_pytest.run(tmp_path, LEAKS)
+    failed = {name: case.text for name, case in run.cases.items() if case.outcome == "failure"}
+    found = {
+        "process": "process sleep 1001 (pid",
+        "daemon": "sleep 1002 (pid",
+        "process_in_pid": "process sleep 1003 (pid",
+        "link": "link leaked",
+        "mount": "mount /mnt (tmpfs)",
+        "descriptor": "-> /etc/passwd",
+    }
+    assert failed.keys() == {f"test_{name}" for name in found}
+    for name, text in found.items():
+        assert "the test leaves behind " in failed[f"test_{name}"] and text in failed[f"test_{name}"]
+    assert not re.search(rb"sleep\x00100\d", b"\n".join(command_lines()))
+    run = inner_pytest.run(tmp_path, LEAKS, ini="nslab_leaks = ignore\n")
+    assert run.summary() == {"passed": 9, "xfailed": 1}
+
+
+STOPS = """
+import os, signal, time
+import pytest
+pytestmark = pytest.mark.namespaces("uts")
+
+@pytest.fixture(scope="module", autouse=True)
+def outer():
+    yield
+    print("outer torn down")
+
+@pytest.fixture
+def inner():
+    yield
+    print("inner torn down")
+
+def test_stops(inner): {statement}
+def test_not_reached(): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "status", "texts"),
+    [
+        ("pytest.exit('enough', returncode=7)", 7, ["_pytest.outcomes.Exit: enough"]),
+        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(9)", 2, ["KeyboardInterrupt"]),
+        ("os.kill(os.getppid(), signal.SIGINT); time.sleep(9)", 2, ["KeyboardInterrupt"]),
+    ],
+)
+def test_ends_the_run(tmp_path: Path, statement: str, status: int, texts: list[str]) -> None:
+    run = inner_pytest.run(tmp_path, STOPS.format(statement=statement), "-s")
+    assert run.status == status
+    assert "outer torn down" in run.output and "test_not_reached" not in run.cases
+    assert all(text in run.output for text in texts)
+
+
+def test_dies_with_pytest(tmp_path: Path) -> None:
+    text = """
+import os, time, pytest
+@pytest.mark.namespaces("pid", "uts")
+def test(tmp_path):
+    print("started", flush=True)
+    time.sleep(1005)
+"""
+    (tmp_path / "test_inner.py").write_text(text)
+    (tmp_path / "pytest.ini").write_text(inner_pytest.INI)
+    command = inner_pytest.command("-s", f"--basetemp={tmp_path / 'tmp'}")
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=inner_pytest.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout is not None
+        assert any("started" in line for line in process.stdout)
+        process.kill()
+        # At its end all have given up the pipe: nobody of them is left.
+        process.stdout.read()
+
+
+UNPICKLABLE = """
+import threading, warnings
+import pytest
+pytestmark = pytest.mark.namespaces("uts")
+def test_property(record_property): record_property("lock", threading.Lock())
+def test_exception():
+    class Local(Exception): pass
+    raise Local(threading.Lock())
+def test_warning():
+    class Mine(UserWarning): pass
+    warnings.warn(Mine("of a class that is only there"))
+def test_after(): ...
+"""
+
+
+def test_what_cannot_cross(tmp_path: Path) -> None:
+    run = inner_pytest.run(tmp_path, UNPICKLABLE)
+    assert run.outcomes() == {
+        "test_property": "error",
+        "test_exception": "failure",
+        "test_warning": "passed",
+        "test_after": "passed",
+    }
+    assert "its report cannot cross to pytest: user_properties: cannot pickle '_thread.lock' object" in run.output
+    assert "Local: <unlocked _thread.lock" in run.output
+    assert "UserWarning: of a class that is only there" in run.output
+
+
+THREADS = """
+import concurrent.futures, pytest
+@pytest.fixture(scope="module")
+def pool():
+    with concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="of-the-pool") as pool:
+        pool.submit(int).result()
+        yield pool
+@pytest.mark.namespaces("uts", timeout=1)
+def test_waits(pool): assert pool.submit(int).result() == 0
+def test_outside(pool): assert pool.submit(int).result() == 0
+"""
+
+
+def test_a_fixture_with_a_thread_stays_outside(tmp_path: Path) -> None:
+    run = inner_pytest.run(tmp_path, THREADS)
+    assert run.outcomes() == {"test_waits": "failure", "test_outside": "passed"}
+    assert re.search(r"- threads that stay outside -+\nof-the-pool", run.output)
+
+
+def test_no_descriptor_left(tmp_path: Path) -> None:
+    text = """
+import os, pytest, resource
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 1, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+@pytest.mark.namespaces("uts")
+def test_a(): ...
+def test_b(): ...
+"""
+    run = inner_pytest.run(tmp_path, text)
+    assert run.outcomes() == {"test_a": "error", "test_b": "passed"}
+    assert "no free file descriptor" in run.output or "Too many open files" in run.output
+
+
+def test_stop_at_first_and_last_failed(tmp_path: Path) -> None:
+    text = """
+import pytest
+pytestmark = pytest.mark.namespaces("uts")
+def test_a(): ...
+def test_b(subtests=None): assert False
+def test_c(): ...
+"""
+    run = inner_pytest.run(tmp_path, text, "-x")
+    assert run.summary() == {"failed": 1, "passed": 1}
+    run = inner_pytest.run(tmp_path, text, "--lf")
+    assert run.summary() == {"failed": 1}
