@@ -56,6 +56,7 @@ bench: $(VENV)/built $(VENV)/bench ## nslab beside C and its peers, in one run: 
 	$(BIN)/python benches/scan.py --memory
 	$(BIN)/python benches/plugin.py
 	$(BIN)/python benches/magics.py
+	$(BIN)/python benches/host.py
 
 wheel: $(VENV)/dev ## A wheel in dist
 	$(BIN)/maturin build --release --out dist
