@@ -33,12 +33,17 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._call import call
+    from ._executor import Executor, WorkerDied
     from ._inspect.ids import NamespaceId, namespaces
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "call": "_call",
+        "Executor": "_executor",
+        "WorkerDied": "_executor",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
         "Plan": "_plan",
@@ -77,6 +82,7 @@ __all__ = [
     "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "Executor",
     "Namespace",
     "NamespaceId",
     "Plan",
@@ -88,6 +94,8 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "WorkerDied",
+    "call",
     "namespaces",
     "plan",
     "probe",
