@@ -34,7 +34,8 @@ Popen = Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._call import call
-    from ._executor import Executor, WorkerDied
+    from ._died import WorkerDied
+    from ._executor import Executor
     from ._inspect.ids import NamespaceId, namespaces
     from ._plan import Plan, Step, StepTime
     from ._probe import Probe, probe
@@ -43,7 +44,7 @@ else:
     _LAZY = {
         "call": "_call",
         "Executor": "_executor",
-        "WorkerDied": "_executor",
+        "WorkerDied": "_died",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
         "Plan": "_plan",

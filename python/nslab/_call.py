@@ -52,7 +52,7 @@ def call(flags: Flags, fn: Callable[..., T], /, *args: Any, timeout: float | Non
         finally:
             interpreter.close()
     if answer is None:
-        from ._executor import WorkerDied
+        from ._died import WorkerDied
 
         raise WorkerDied.of(interpreter, name_of(fn))
     return outcome(answer)  # type: ignore[no-any-return]

@@ -48,6 +48,7 @@ class Interpreter:
         self._has_group = False
         # Whether it ended without having read all that it was sent.
         self.deaf = False
+        self._is_over = False
 
     def start(self, flags: Any, options: dict[str, Any]) -> None:
         """Start it with the options of `nslab.spawn`. Raises what `spawn` raises."""
@@ -82,10 +83,14 @@ class Interpreter:
 
     # ------------------------------------------------------------------------------------------------ the wire
 
-    def send(self, message: Message) -> bool:
-        """Send a message, or what the socket takes of it; return whether the rest needs `advance_sending`."""
+    def send(self, message: Message) -> None:
+        """Send a message, or what the socket takes of it: for the rest there is `watch_sending`."""
         self._unsent += _worker.framed(message)
         self._send_more()
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether there is a rest."""
         return bool(self._unsent)
 
     def _send_more(self) -> None:
@@ -97,12 +102,12 @@ class Interpreter:
         except BlockingIOError:
             return
         except (BrokenPipeError, ConnectionResetError):
-            # Reading will tell.
             self._unsent = []
+            self.deaf = True
 
     def watch_sending(self) -> None:
         """Have the selector tell when more can be sent, if there is more."""
-        if self._socket:
+        if self._socket and not self._is_over:
             write = selectors.EVENT_WRITE if self._unsent else 0
             self._selector.modify(self._socket, selectors.EVENT_READ | write, self)
 
@@ -120,7 +125,7 @@ class Interpreter:
         return answer
 
     def _receive(self) -> list[bytearray] | None:
-        if not self._socket:
+        if not self._socket or self._is_over:
             return None
         try:
             return self._wire.receive()
@@ -130,7 +135,9 @@ class Interpreter:
             self.deaf = True
         except EOFError:
             pass
-        self.let_go()
+        # Closed by whoever may be sending from another thread.
+        self._is_over = True
+        self._selector_forget(self._socket)
         return None
 
     def let_go(self) -> None:
