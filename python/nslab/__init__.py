@@ -33,6 +33,7 @@ Popen = Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._aio import AsyncProcess, arun, aspawn
     from ._call import call
     from ._died import WorkerDied
     from ._executor import Executor
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 else:
     # Imported when first used: dataclasses and typing would more than double the time of `import nslab`.
     _LAZY = {
+        "AsyncProcess": "_aio",
+        "arun": "_aio",
+        "aspawn": "_aio",
         "call": "_call",
         "Executor": "_executor",
         "WorkerDied": "_died",
@@ -81,6 +85,7 @@ __all__ = [
     "DEVNULL",
     "PIPE",
     "STDOUT",
+    "AsyncProcess",
     "CalledProcessError",
     "CompletedProcess",
     "Executor",
@@ -96,6 +101,8 @@ __all__ = [
     "SubprocessError",
     "TimeoutExpired",
     "WorkerDied",
+    "arun",
+    "aspawn",
     "call",
     "namespaces",
     "plan",

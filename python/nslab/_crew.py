@@ -61,7 +61,14 @@ class Crew:
     """
 
     def __init__(
-        self, flags: Any, options: dict[str, Any], size: int, *, fresh: bool, timeout: float | None, first: Message | None
+        self,
+        flags: Any,
+        options: dict[str, Any],
+        size: int,
+        *,
+        fresh: bool,
+        timeout: float | None,
+        first: Message | None,
     ) -> None:
         self._flags = flags
         self._options = options

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ._interpreter import Interpreter
 
 
-class WorkerDied(BrokenExecutor):  # noqa: N818 # as one says it
+class WorkerDied(BrokenExecutor):
     """The interpreter of a function ended before the function returned.
 
     ``returncode`` says how: its exit status, or the negative number of the signal that killed it.

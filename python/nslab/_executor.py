@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ._namespace import Flags
+    from ._task import Message
 
     T = TypeVar("T")
 
@@ -77,10 +78,7 @@ class Executor(AnyExecutor):
             raise RuntimeError("this executor belongs to another process: make one after the fork")
         future: Future[T] = Future()
         try:
-            if isinstance(fn, _Chunk):
-                message = task(fn.function, args[0], {}, chunk=True)
-            else:
-                message = task(fn, args, kwargs)
+            message = fn.task(*args) if isinstance(fn, _Chunk) else task(fn, args, kwargs)
         except Exception as error:
             future.set_exception(error)
         else:
@@ -128,4 +126,10 @@ class _Chunk:
     """What `Executor.map` submits: several calls in one."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+        self._function = function
+        self.__qualname__ = name_of(function)
+
+    def task(self, rows: list[tuple[Any, ...]]) -> Message:
+        return task(self._function, rows, {}, chunk=True)
+
+    __call__: Callable[..., list[Any]]

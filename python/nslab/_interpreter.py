@@ -186,11 +186,13 @@ class Interpreter:
 
     def kill(self) -> None:
         """Kill it and what it has started: all of its pid namespace, or else of its process group."""
-        if self.process.returncode is not None or not self.process._child_created:
-            return
-        if self._has_group:
-            self._kill_group()
-        self.process.kill()
+        if self._is_running():
+            if self._has_group:
+                self._kill_group()
+            self.process.kill()
+
+    def _is_running(self) -> bool:
+        return self.process._child_created and self.process.returncode is None  # type: ignore[attr-defined]
 
     def _kill_group(self) -> None:
         try:
@@ -206,7 +208,7 @@ class Interpreter:
     def close(self) -> None:
         """Kill it if it is still there, and give everything back."""
         try:
-            if self.process._child_created and self.process.returncode is None:
+            if self._is_running():
                 self.kill()
                 self.process.wait()
         finally:

@@ -13,11 +13,13 @@ from . import _worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
-    Message = list[Buffer]
+    from ._worker import Part
+
+    Message = list[Part]
 
 _ADVICE = "with cloudpickle (pip install cloudpickle), functions of notebooks and lambdas are sent too"
 
@@ -49,7 +51,7 @@ def task(function: Callable[..., object], args: Any, keywords: dict[str, Any], *
     except Exception as reason:
         parts, error = [], reason
     # A fresh interpreter has another `__main__`. The name may be mere text, too: then nothing is lost.
-    if error or b"__main__" in parts[0]:  # type: ignore[operator]
+    if error or b"__main__" in bytes(parts[0]):
         cloudpickle = _cloudpickle()
         if cloudpickle is not None:
             parts = _by_value(value, name, cloudpickle)

@@ -15,8 +15,10 @@ from _pickle import dumps, loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Callable
+    from collections.abc import Callable
     from typing import Any
+
+    Part = bytes | bytearray | memoryview
 
 # As many buffers as writev(2) takes at once.
 _IOV_MAX = 1024
@@ -56,14 +58,14 @@ class Wire:
                 self._expect([8])
                 return parts
 
-    def send(self, message: list[Buffer]) -> None:
+    def send(self, message: list[Part]) -> None:
         """Send it all, waiting for the other side to read."""
         left = framed(message)
         while left:
             left = rest(left, os.writev(self._fd, left[:_IOV_MAX]))
 
 
-def framed(message: list[Buffer]) -> list[memoryview]:
+def framed(message: list[Part]) -> list[memoryview]:
     """Return what goes over the wire: the size of the table, the table of sizes, the parts."""
     parts = [memoryview(part) for part in message]
     table = [8 * len(parts), *(part.nbytes for part in parts)]
@@ -79,7 +81,7 @@ def rest(views: list[memoryview], count: int) -> list[memoryview]:
     return []
 
 
-def pickled(value: object, dump: Callable[..., bytes] = dumps) -> list[Buffer]:
+def pickled(value: object, dump: Callable[..., bytes] = dumps) -> list[Part]:
     """Return the pickle and the large buffers that it refers to, which are not copied."""
     buffers: list[Any] = []
     data = dump(value, protocol=5, buffer_callback=buffers.append)
@@ -108,7 +110,7 @@ def main() -> None:
         return
 
 
-def _answer(task: list[bytearray], pid: int) -> list[Buffer]:
+def _answer(task: list[bytearray], pid: int) -> list[Part]:
     """Call the function of a task; return what to send back."""
     name, chunk, main_module = marshal.loads(task[0])
     try:
@@ -151,7 +153,7 @@ def _import_main(main_module: dict[str, str]) -> None:
         del current._inheriting
 
 
-def _pickled_somehow(value: object) -> list[Buffer]:
+def _pickled_somehow(value: object) -> list[Part]:
     try:
         return pickled(value)
     except Exception:
@@ -165,7 +167,7 @@ def _pickled_somehow(value: object) -> list[Buffer]:
         return pickled(value, cloudpickle.dumps)
 
 
-def _raised(name: str, error: BaseException) -> list[Buffer]:
+def _raised(name: str, error: BaseException) -> list[Part]:
     text = _traceback(error)
     try:
         parts = _pickled_somehow(error)
