@@ -39,7 +39,7 @@ class AsyncProcess:
         self._process = Process.__new__(Process)
         self._ended = self._loop.create_future()
         self._pipes: list[Any] = []
-        self._transports: list[asyncio.BaseTransport] = []
+        self._readers: list[asyncio.ReadTransport] = []
         self._output: list[bytes] = []
         self._errors: list[bytes] = []
         self.stdin: asyncio.StreamWriter | None = None
@@ -70,7 +70,7 @@ class AsyncProcess:
         # From here on it is the transport that closes it.
         self._pipes.remove(pipe)
         transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        self._transports.append(transport)
+        self._readers.append(transport)
         return reader
 
     async def _writer(self, pipe: Any, limit: int) -> asyncio.StreamWriter:
@@ -78,7 +78,6 @@ class AsyncProcess:
         reader = asyncio.StreamReader(limit, self._loop)
         self._pipes.remove(pipe)
         transport, protocol = await self._loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        self._transports.append(transport)
         return asyncio.StreamWriter(transport, protocol, None, self._loop)
 
     def _look(self) -> None:
@@ -93,9 +92,11 @@ class AsyncProcess:
         await asyncio.shield(self._ended)
 
     def _close(self) -> None:
-        for transport in self._transports:
-            # What is not yet written to a pipe is not waited for.
-            getattr(transport, "abort", transport.close)()
+        if self.stdin is not None and not self.stdin.is_closing():
+            # What has not been taken yet is not waited for.
+            self.stdin.transport.abort()
+        for transport in self._readers:
+            transport.close()
         for pipe in self._pipes:
             pipe.close()
 
@@ -181,11 +182,14 @@ class AsyncProcess:
         try:
             if self.stdin is not None:
                 self.stdin.close()
+            for transport in self._readers:
+                transport.close()
+            # They are closed in the next turn.
+            await asyncio.sleep(0)
             await self.wait()
         except BaseException:
             await self._abort()
             raise
-        self._close()
 
     @property
     def args(self) -> Any:
@@ -198,7 +202,7 @@ class AsyncProcess:
         return self._process.pidfd
 
     def fileno(self) -> int:
-        """The pidfd."""
+        """Return the pidfd."""
         return self._process.pidfd
 
     @property

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ._namespace import Flags
+    from ._task import Message
 
     T = TypeVar("T")
 
@@ -37,36 +38,36 @@ def call(flags: Flags, fn: Callable[..., T], /, *args: Any, timeout: float | Non
     deadline = None if timeout is None else time.monotonic() + timeout
     message = task(fn, args, {})
     _refuse_while_main_is_imported()
+    late = f"{name_of(fn)} did not return within {timeout} seconds"
+    return outcome(_ask(flags, options, name_of(fn), message, deadline, late))  # type: ignore[no-any-return]
+
+
+def _ask(
+    flags: Flags, options: dict[str, Any], name: str, message: Message, deadline: float | None, late: str
+) -> list[bytearray]:
+    """Return the answer of an interpreter, once it has ended."""
+    answer = None
     with selectors.DefaultSelector() as selector:
         interpreter = Interpreter(selector)
         try:
             interpreter.start(flags, options)
             interpreter.send(message)
             interpreter.watch_sending()
-            answer = None
             while interpreter.process.returncode is None:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise TimeoutError(f"{name_of(fn)} did not return within {timeout} seconds")
-                answer = _advance(interpreter, selector, left) or answer
+                    raise TimeoutError(late)
+                for _, events in selector.select(left):
+                    answer = interpreter.advance(events) or answer
+                if answer:
+                    # It has nothing more to do: now it ends as any program does, with what is registered for that.
+                    interpreter.let_go()
         finally:
             interpreter.close()
     if answer is None:
         from ._died import WorkerDied
 
-        raise WorkerDied.of(interpreter, name_of(fn))
-    return outcome(answer)  # type: ignore[no-any-return]
-
-
-def _advance(
-    interpreter: Interpreter, selector: selectors.BaseSelector, timeout: float | None
-) -> list[bytearray] | None:
-    answer = None
-    for _, events in selector.select(timeout):
-        answer = interpreter.advance(events) or answer
-    if answer:
-        # There is nothing more to do: now it ends as any program does, with what is registered for that.
-        interpreter.let_go()
+        raise WorkerDied.of(interpreter, name)
     return answer
 
 
