@@ -11,7 +11,7 @@ from concurrent.futures import Executor as AnyExecutor
 from concurrent.futures import Future
 
 from ._crew import Crew, Work
-from ._interpreter import checked
+from ._interpreter import STREAMS, checked
 from ._spawn import plan
 from ._task import name_of, task
 
@@ -62,7 +62,8 @@ class Executor(AnyExecutor):
         if timeout is not None and timeout <= 0:
             raise ValueError("timeout must be greater than 0 seconds")
         options = {"stdin": subprocess.DEVNULL, **checked(options)}
-        plan(flags, [sys.executable], **options)
+        # The streams are checked already, and a plan would open them.
+        plan(flags, [sys.executable], **{name: options[name] for name in options.keys() - STREAMS})
         first = task(initializer, initargs, {}) if initializer is not None else None
         self._crew = Crew(flags, options, max_workers, fresh=fresh, timeout=timeout, first=first)
         self._owner = os.getpid()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from _worker import main; main()"
+STREAMS = {"stdin", "stdout", "stderr"}
 # What a program has and a function has not.
 _MEANINGLESS = {
     *("executable", "shell", "preexec_fn", "pipesize", "bufsize"),
@@ -223,7 +224,7 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     for name in _MEANINGLESS & options.keys():
         if options[name] not in (None, False, -1):
             raise ValueError(f"{name} is for programs: a function runs in {sys.executable}")
-    for name in ("stdin", "stdout", "stderr"):
+    for name in STREAMS & options.keys():
         if options.get(name) == subprocess.PIPE:
             raise ValueError(f"{name}=PIPE: nobody would be at the other end; what a function prints appears here")
     return {name: value for name, value in options.items() if name not in _MEANINGLESS}
