@@ -25,6 +25,14 @@ _OF_TEXT = ("text", "universal_newlines", "encoding", "errors")
 _LIMIT = 2**16
 
 
+class _PipeProtocol(asyncio.StreamReaderProtocol):
+    """That of a stream which, unlike a socket, is not written to once it is at its end."""
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
 class AsyncProcess:
     """A process under asyncio: all that `asyncio.subprocess.Process` has, and what `Process` has on top.
 
@@ -50,26 +58,32 @@ class AsyncProcess:
         process = self._process
         process._make(argv, (), flags, options)
         self._pipes = [pipe for pipe in (process.stdin, process.stdout, process.stderr) if pipe is not None]
+        self._loop.add_reader(process.pidfd, self._look)
+        # A task of its own: a cancellation in the middle of it would leave pipes to nobody, with uvloop at least.
+        opening = self._loop.create_task(self._open(limit))
         try:
-            self._loop.add_reader(process.pidfd, self._look)
-            # One spawn, one turn: who spawns many lets the others go on.
-            await asyncio.sleep(0)
-            if process.stdin is not None:
-                self.stdin = await self._writer(process.stdin, limit)
-            if process.stdout is not None:
-                self.stdout = await self._reader(process.stdout, limit)
-            if process.stderr is not None:
-                self.stderr = await self._reader(process.stderr, limit)
+            await asyncio.shield(opening)
         except BaseException:
-            await self._abort()
+            self.kill()
+            opening.add_done_callback(lambda _: self._close())
+            await asyncio.shield(self._ended)
             raise
         process._known = True
+
+    async def _open(self, limit: int) -> None:
+        process = self._process
+        if process.stdin is not None:
+            self.stdin = await self._writer(process.stdin, limit)
+        if process.stdout is not None:
+            self.stdout = await self._reader(process.stdout, limit)
+        if process.stderr is not None:
+            self.stderr = await self._reader(process.stderr, limit)
 
     async def _reader(self, pipe: Any, limit: int) -> asyncio.StreamReader:
         reader = asyncio.StreamReader(limit, self._loop)
         # From here on it is the transport that closes it.
         self._pipes.remove(pipe)
-        transport, _ = await self._loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, _ = await self._loop.connect_read_pipe(lambda: _PipeProtocol(reader), pipe)
         self._readers.append(transport)
         return reader
 
@@ -77,7 +91,7 @@ class AsyncProcess:
         # This protocol has what a writer needs, too.
         reader = asyncio.StreamReader(limit, self._loop)
         self._pipes.remove(pipe)
-        transport, protocol = await self._loop.connect_write_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        transport, protocol = await self._loop.connect_write_pipe(lambda: _PipeProtocol(reader), pipe)
         return asyncio.StreamWriter(transport, protocol, None, self._loop)
 
     def _look(self) -> None:
@@ -138,7 +152,7 @@ class AsyncProcess:
         if self.stdin is None:
             return
         try:
-            if input is not None:
+            if input is not None and not self.stdin.is_closing():
                 self.stdin.write(input)
                 await self.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
