@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import subprocess
 
@@ -66,7 +67,7 @@ class AsyncProcess:
         except BaseException:
             self.kill()
             opening.add_done_callback(lambda _: self._close())
-            await asyncio.shield(self._ended)
+            await self._is_gone()
             raise
         process._known = True
 
@@ -100,10 +101,16 @@ class AsyncProcess:
             self._ended.set_result(None)
 
     async def _abort(self) -> None:
-        """Kill it, close the streams, and wait for the end; if that is cancelled too, the loop reaps it later."""
+        """Kill it, close the streams and wait for the end."""
         self.kill()
         self._close()
-        await asyncio.shield(self._ended)
+        await self._is_gone()
+
+    async def _is_gone(self) -> None:
+        """Wait for the end of what has been killed, which is soon, even if anyio cancels it in each turn."""
+        while not self._ended.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(self._ended)
 
     def _close(self) -> None:
         if self.stdin is not None and not self.stdin.is_closing():
