@@ -16,8 +16,9 @@ import os
 import socket
 
 import dask
-import nslab.dask
 from dask.distributed import Client, LocalCluster
+
+import nslab.dask
 
 
 def simulate(number: int) -> tuple[int, str, list[str]]:

@@ -45,7 +45,9 @@ def wait_for(path: Path) -> str:
 def script(tmp_path: Path, text: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a script that has `called` and a `call` for this user; return what it printed, errors included."""
     path = tmp_path / "script.py"
-    path.write_text(f"import sys; sys.path.insert(0, {HERE!r})\nimport called, nslab\nfrom test_call import call\n{text}")
+    path.write_text(
+        f"import sys; sys.path.insert(0, {HERE!r})\nimport called, nslab\nfrom test_call import call\n{text}"
+    )
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
     return subprocess.run([sys.executable, str(path)], check=False, **options)
 
@@ -202,7 +204,7 @@ def test_a_chain_of_exceptions_is_in_the_traceback() -> None:
 
 @pytest.mark.unprivileged
 def test_an_exception_that_cannot_be_loaded_is_named() -> None:
-    with pytest.raises(pickle.PicklingError, match="fail_badly raised .* TwoArgumentsError: one and two") as caught:
+    with pytest.raises(pickle.PicklingError, match=r"fail_badly raised .* TwoArgumentsError: one and two") as caught:
         call("uts", called.fail_badly)
     assert "raise TwoArgumentsError" in str(caught.value.__cause__)
 

@@ -22,7 +22,7 @@ EXAMPLES = ["nslab", *(name for name in MODULES if name not in {"nslab.__main__"
 
 
 def test_the_readme_has_examples() -> None:
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 10
 
 
 @pytest.mark.unprivileged

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import gc
 import io
 import os
@@ -15,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from typing import Any
@@ -95,7 +93,9 @@ def test_no_more_workers_than_are_needed_or_allowed() -> None:
 def test_one_thread_looks_after_all_workers(tmp_path: Path) -> None:
     before = threading.active_count()
     with executor("uts", 6) as crew:
-        futures = [crew.submit(called.touch_and_wait_for, str(tmp_path / f"{n}"), str(tmp_path / "go")) for n in range(6)]
+        futures = [
+            crew.submit(called.touch_and_wait_for, str(tmp_path / f"{n}"), str(tmp_path / "go")) for n in range(6)
+        ]
         for number in range(6):
             wait_for(tmp_path / f"{number}")
         assert threading.active_count() == before + 1
@@ -130,7 +130,7 @@ def test_what_could_never_work_is_refused() -> None:
         ({"stdout": nslab.PIPE}, ValueError, "stdout=PIPE"),
         ({"initializer": "print"}, TypeError, "a function is needed"),
     ]:
-        with pytest.raises(error, match=why):  # type: ignore[call-overload]
+        with pytest.raises(error, match=why):
             nslab.Executor("pid", **options)  # type: ignore[arg-type]
 
 
@@ -198,7 +198,9 @@ def test_a_worker_killed_from_outside_says_by_what(tmp_path: Path) -> None:
     with executor("uts", 1) as crew:
         future = crew.submit(called.write_pid_and_hang, str(tmp_path / "pid"))
         os.kill(int(wait_for(tmp_path / "pid")), signal.SIGKILL)
-        with pytest.raises(nslab.WorkerDied, match="was killed by SIGKILL before write_pid_and_hang returned") as caught:
+        with pytest.raises(
+            nslab.WorkerDied, match="was killed by SIGKILL before write_pid_and_hang returned"
+        ) as caught:
             future.result()
         assert caught.value.returncode == -signal.SIGKILL
 
@@ -237,7 +239,7 @@ def test_futures_that_wait_can_be_cancelled(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         assert waiting[3].result() == 6
         assert waiting[1].cancelled()
-        assert {future for future in concurrent.futures.as_completed(waiting, timeout=10)} == set(waiting)
+        assert set(concurrent.futures.as_completed(waiting, timeout=10)) == set(waiting)
 
 
 def test_shutdown_does_what_was_submitted(tmp_path: Path) -> None:
@@ -345,7 +347,7 @@ def test_large_arguments_and_results() -> None:
 def test_under_asyncio() -> None:
     async def main(crew: nslab.Executor) -> list[int]:
         loop = asyncio.get_running_loop()
-        return await asyncio.gather(*(loop.run_in_executor(crew, called.double, number) for number in range(50)))
+        return list(await asyncio.gather(*(loop.run_in_executor(crew, called.double, number) for number in range(50))))
 
     with executor("uts") as crew:
         assert asyncio.run(main(crew)) == list(range(0, 100, 2))
@@ -400,7 +402,9 @@ def test_what_was_submitted_is_done_before_the_end_of_a_program(tmp_path: Path) 
 @pytest.mark.unprivileged
 def test_the_workers_end_with_this_process_however_it_ends(tmp_path: Path) -> None:
     text = IMPORT + "crew = executor('uts', 2)\ncrew.submit(called.double, 1).result()\n"
-    text += f"crew.submit(called.write_at_once, {str(tmp_path / 'idle')!r}, str(crew.submit(called.pid_of, 0).result()))\n"
+    text += (
+        f"crew.submit(called.write_at_once, {str(tmp_path / 'idle')!r}, str(crew.submit(called.pid_of, 0).result()))\n"
+    )
     text += f"crew.submit(called.write_pid_and_hang, {str(tmp_path / 'busy')!r}).result()\n"
     path = tmp_path / "script.py"
     path.write_text(f"import sys; sys.path.insert(0, {HERE!r})\nimport called\n{text}")
