@@ -170,3 +170,13 @@ def say_and_wait_for(path: str) -> None:
 def pid_of(_: object) -> int:
     """Return the pid; `os.getpid` takes no argument."""
     return os.getpid()
+
+
+def broken() -> Any:
+    """Return what another interpreter cannot load: a class that only this one has."""
+
+    class OnlyThere: ...
+
+    OnlyThere.__qualname__ = OnlyThere.__name__ = "only_there"
+    globals()["only_there"] = OnlyThere
+    return OnlyThere

@@ -209,6 +209,12 @@ def test_an_exception_that_cannot_be_loaded_is_named() -> None:
     assert "raise TwoArgumentsError" in str(caught.value.__cause__)
 
 
+def test_a_result_that_cannot_be_loaded_says_so() -> None:
+    with pytest.raises(AttributeError, match="only_there") as caught:
+        call("uts", called.broken)
+    assert caught.value.__notes__ == ["This was raised where what broken returned is loaded."]
+
+
 @pytest.mark.unprivileged
 def test_a_result_that_cannot_be_pickled_is_named() -> None:
     with pytest.raises(pickle.PicklingError, match="what lock returned, of type lock, cannot be pickled"):
@@ -414,6 +420,23 @@ def test_prints_come_while_it_runs(tmp_path: Path) -> None:
 def test_a_child_that_keeps_the_output_open_is_not_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
     pid = call("uts", called.leave_a_child)
     os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&- 2>&-"])
+def test_a_program_without_standard_streams(tmp_path: Path, closed: str) -> None:
+    text = f"open({str(tmp_path / 'found')!r}, 'w').write(str(call('uts', called.double, 21)))"
+    path = tmp_path / "script.py"
+    path.write_text(f"import sys; sys.path.insert(0, {HERE!r})\nimport called\nfrom test_call import call\n{text}")
+    subprocess.run(["sh", "-c", f'exec "$0" "$1" {closed}', sys.executable, str(path)], check=True)
+    assert (tmp_path / "found").read_text() == "42"
+
+
+def test_closed_streams() -> None:
+    out = io.StringIO()
+    out.close()
+    with contextlib.redirect_stdout(out):
+        assert call("uts", called.double, 2) == 4
 
 
 def test_outputs_may_be_named(tmp_path: Path) -> None:

@@ -374,12 +374,11 @@ def test_an_executor_of_a_parent_is_not_that_of_a_fork() -> None:
         pid = os.fork()
         if pid == 0:
             status = 1
-            with contextlib.suppress(RuntimeError):
-                try:
-                    crew.submit(called.double, 1)
-                except RuntimeError as error:
-                    status = "another process" not in str(error)
-                    raise
+            try:
+                crew.shutdown()
+                crew.submit(called.double, 1)
+            except RuntimeError as error:
+                status = "another process" not in str(error)
             del crew
             gc.collect()
             os._exit(status)
@@ -397,6 +396,16 @@ def test_what_was_submitted_is_done_before_the_end_of_a_program(tmp_path: Path) 
     text = IMPORT + "crew = executor('uts', 1)\nfor n in 'abc': crew.submit(called.say, n)\n"
     done = script(tmp_path, text)
     assert (done.returncode, done.stdout) == (0, "a\nb\nc\n")
+
+
+def test_an_interrupt_of_a_program_does_not_wait(tmp_path: Path) -> None:
+    text = f"crew = executor('uts', 1)\ncrew.submit(called.touch_and_hang, {str(tmp_path / 'started')!r}).result()\n"
+    path = tmp_path / "script.py"
+    path.write_text(f"import sys; sys.path.insert(0, {HERE!r})\nimport called\n{IMPORT}{text}")
+    with subprocess.Popen([sys.executable, str(path)], stderr=subprocess.PIPE, text=True) as program:
+        wait_for(tmp_path / "started")
+        program.send_signal(signal.SIGINT)
+        assert "KeyboardInterrupt" in program.communicate(timeout=30)[1]
 
 
 @pytest.mark.unprivileged

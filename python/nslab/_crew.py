@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import os
 import selectors
+import sys
 import threading
 import time
 import weakref
@@ -85,12 +86,15 @@ class Crew:
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._bell, selectors.EVENT_READ)
+        self._owner = os.getpid()
         _crews.add(self)
 
     # ------------------------------------------------------------------------------------- called from any thread
 
     def submit(self, work: Work) -> None:
-        """Have it done. Raises `RuntimeError` after `close`."""
+        """Have it done. Raises `RuntimeError` after `close`, and in a fork, where there is no thread for it."""
+        if not self._is_here():
+            raise RuntimeError("this executor belongs to another process: make one after the fork")
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -109,6 +113,8 @@ class Crew:
 
     def close(self, *, cancel: bool = False, kill: bool = False) -> None:
         """Take no more work."""
+        if not self._is_here():
+            return
         dropped: list[Work] = []
         with self._lock:
             self._closing = True
@@ -125,7 +131,7 @@ class Crew:
 
     def abandon(self) -> None:
         """Take no more work: called by the garbage collector, in the middle of anything, so without the lock."""
-        if self._closing:
+        if self._closing or not self._is_here():
             return
         self._closing = True
         if self._thread is None:
@@ -137,6 +143,9 @@ class Crew:
         """Wait until the workers have ended."""
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join()
+
+    def _is_here(self) -> bool:
+        return os.getpid() == self._owner
 
     def _ring(self) -> None:
         os.eventfd_write(self._bell, 1)
@@ -312,7 +321,8 @@ _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
 
 @atexit.register
 def _finish() -> None:
-    """Let what has been submitted be done, as `concurrent.futures` does."""
+    """Let what has been submitted be done, as `concurrent.futures` does, unless this program ends by an interrupt."""
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     for crew in list(_crews):
-        crew.close()
+        crew.close(cancel=interrupted, kill=interrupted)
         crew.join()

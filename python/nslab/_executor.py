@@ -66,7 +66,6 @@ class Executor(AnyExecutor):
         plan(flags, [sys.executable], **{name: options[name] for name in options.keys() - STREAMS})
         first = task(initializer, initargs, {}) if initializer is not None else None
         self._crew = Crew(flags, options, max_workers, fresh=fresh, timeout=timeout, first=first)
-        self._owner = os.getpid()
         # As in `concurrent.futures`: who forgets it need not shut it down.
         weakref.finalize(self, self._crew.abandon).atexit = False
 
@@ -75,8 +74,6 @@ class Executor(AnyExecutor):
 
         Raises `RuntimeError` after `shutdown`, and in a process that is a fork of the executor's.
         """
-        if os.getpid() != self._owner:
-            raise RuntimeError("this executor belongs to another process: make one after the fork")
         future: Future[T] = Future()
         try:
             message = fn.task(*args) if isinstance(fn, _Chunk) else task(fn, args, kwargs)
@@ -116,11 +113,16 @@ class Executor(AnyExecutor):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        if kind is not None and not issubclass(kind, Exception):
-            # An interrupt: nobody wants to wait for what runs. The workers have not seen the ^C.
+    ) -> None:
+        try:
+            # After an interrupt nobody wants to wait for what runs; and the workers have not seen the ^C.
+            if kind is None or issubclass(kind, Exception):
+                self.shutdown()
+            else:
+                self.kill_workers()
+        except BaseException:
             self.kill_workers()
-        return super().__exit__(kind, error, traceback)
+            raise
 
 
 class _Chunk:

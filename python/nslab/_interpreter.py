@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import fcntl
 import os
 import selectors
 import signal
@@ -18,7 +19,6 @@ from ._task import preparation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from ._task import Message
@@ -34,9 +34,9 @@ _MEANINGLESS = {
 
 
 class Interpreter:
-    """Runs the functions that it is sent, one after the other; never blocks who drives it.
+    """Runs the functions that it is sent, one after the other, and never blocks whoever drives it.
 
-    ``selector`` is whose `select` tells when to call `advance`: each key's data is the interpreter.
+    The ``selector`` tells when to call `advance`: the data of its keys is the interpreter.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -65,10 +65,12 @@ class Interpreter:
         options.update(dict.fromkeys(pumped, subprocess.PIPE), bufsize=0)
         ours, theirs = socket.socketpair()
         self._socket = ours
-        with theirs:
-            options["pass_fds"] = (*options.get("pass_fds", ()), theirs.fileno())
+        # Not one of the standard streams, which this process may have closed.
+        above = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
+        with theirs, socket.socket(fileno=above) as wire:
+            options["pass_fds"] = (*options.get("pass_fds", ()), above)
             python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
-            argv = [*python, "-c", _START, str(Path(__file__).parent), str(theirs.fileno())]
+            argv = [*python, "-c", _START, str(Path(__file__).parent), str(wire.fileno())]
             flush()
             self.process._make(argv, (), flags, options)
         ours.setblocking(False)
@@ -230,18 +232,22 @@ def checked(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in _MEANINGLESS}
 
 
-def flush(names: Iterable[str] = ("stdout", "stderr")) -> None:
+def flush() -> None:
     """Write out what this process has printed, so that what comes next is after it."""
-    for name in names:
+    for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None:
+        if not _is_closed(stream):
             stream.flush()
+
+
+def _is_closed(stream: Any) -> bool:
+    return stream is None or bool(getattr(stream, "closed", False))
 
 
 def _is_inherited(name: str) -> bool:
     """Whether what is printed here goes to the descriptor that a child has, which it does not in a notebook."""
     stream = getattr(sys, name)
-    if stream is None:
+    if _is_closed(stream):
         return True
     try:
         return bool(stream.fileno() == {"stdout": 1, "stderr": 2}[name])

@@ -64,13 +64,21 @@ def task(function: Callable[..., object], args: Any, keywords: dict[str, Any], *
 
 def outcome(answer: list[bytearray]) -> Any:
     """Return what the function returned, or raise what it raised, with its traceback as the cause."""
-    kind, reason = marshal.loads(answer[0])
+    kind, text = marshal.loads(answer[0])
     if kind == "returned":
-        return pickle.loads(answer[1], buffers=answer[2:])
+        return _loaded(answer[1:], f"what {text} returned")
     cause = RemoteTraceback(answer[1].decode(errors="replace"))
     if kind == "unpicklable":
-        raise pickle.PicklingError(reason) from cause
-    raise pickle.loads(answer[2], buffers=answer[3:]) from cause
+        raise pickle.PicklingError(text) from cause
+    raise _loaded(answer[2:], f"what {text} raised") from cause
+
+
+def _loaded(parts: list[bytearray], what: str) -> Any:
+    try:
+        return pickle.loads(parts[0], buffers=parts[1:])
+    except Exception as error:
+        error.add_note(f"This was raised where {what} is loaded.")
+        raise
 
 
 @functools.cache

@@ -124,7 +124,7 @@ def _answer(task: list[bytearray], pid: int) -> list[Part]:
         # The function has forked, and its copy came back too; there is one answer.
         sys.exit()
     try:
-        return [marshal.dumps(("returned", "")), *_pickled_somehow(value)]
+        return [marshal.dumps(("returned", name)), *_pickled_somehow(value)]
     except Exception as error:
         reason = f"what {name} returned, of type {type(value).__qualname__}, cannot be pickled: {error}"
         return [marshal.dumps(("unpicklable", reason)), _traceback(error)]
@@ -136,7 +136,7 @@ def _loaded(task: list[bytearray], main_module: dict[str, str]) -> Any:
             _import_main(main_module)
         return loads(task[1], buffers=task[2:])
     except Exception as error:
-        error.add_note("This was raised where a fresh interpreter loads the function and its arguments.")
+        error.add_note("This was raised where a fresh interpreter loads the function or an argument.")
         raise
 
 
@@ -172,12 +172,13 @@ def _raised(name: str, error: BaseException) -> list[Part]:
     try:
         parts = _pickled_somehow(error)
         # Classes with an `__init__` of their own are pickled easily, but not loaded.
-        loads(parts[0], buffers=parts[1:])
+        if not isinstance(loads(parts[0], buffers=parts[1:]), BaseException):
+            raise TypeError("it becomes something else")
     except Exception as reason:
         summary = f"{type(error).__qualname__}: {error}"
         why = f"{name} raised an exception that cannot be pickled ({reason}): {summary}"
         return [marshal.dumps(("unpicklable", why)), text]
-    return [marshal.dumps(("raised", "")), text, *parts]
+    return [marshal.dumps(("raised", name)), text, *parts]
 
 
 def _traceback(error: BaseException) -> bytes:
