@@ -106,6 +106,12 @@ def fork_and_return() -> str:
     return "child" if os.fork() == 0 else "parent"
 
 
+def links_of_a_program() -> str:
+    """Return what the descriptors of a program are that is started without closing any."""
+    command = ["sh", "-c", "ls -l /proc/self/fd"]
+    return subprocess.run(command, close_fds=False, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
 def close_everything() -> None:
     os.closerange(3, 1000)
 

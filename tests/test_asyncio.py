@@ -333,6 +333,23 @@ def test_an_exception_in_its_block_kills_it(run: Any) -> None:
 
 
 @pytest.mark.unprivileged
+def test_streams_that_a_grandchild_keeps_are_closed_here(run: Any) -> None:
+    async def main() -> int:
+        pipes = dict.fromkeys(("stdin", "stdout"), nslab.PIPE)
+        with pytest.raises(ZeroDivisionError):
+            async with await aspawn("uts", ["sh", "-c", "exec 3<&0; sleep 60 & echo $!; wait"], **pipes) as process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(bytes(1_000_000))
+                pid = int(await process.stdout.readline())
+                1 / 0  # noqa: B018
+        return pid
+
+    # Before it is killed, the descriptors are as they were.
+    os.kill(run(main()), signal.SIGKILL)
+
+
+@pytest.mark.unprivileged
 def test_a_block_closes_the_streams_and_waits(run: Any) -> None:
     async def main() -> int | None:
         async with await aspawn("pid", ["cat"], stdin=nslab.PIPE, stdout=nslab.PIPE) as process:

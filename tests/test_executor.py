@@ -21,9 +21,11 @@ from typing import Any
 import called
 import pytest
 from conftest import with_user
-from test_call import HERE, WITHOUT_CLOUDPICKLE, script, wait_for
+from test_call import HERE, WITHOUT_CLOUDPICKLE, buffered, script, wait_for
 
 import nslab
+
+assert buffered
 
 
 def executor(flags: Any, max_workers: int | None = 2, **options: Any) -> nslab.Executor:
@@ -185,6 +187,14 @@ def test_a_worker_that_dies_fails_its_function_and_no_other(flags: str, tmp_path
         assert after.result() == 8
         (tmp_path / "go").touch()
         assert other.result() == str(tmp_path / "go")
+
+
+@pytest.mark.unprivileged
+def test_a_function_that_returns_twice_answers_once() -> None:
+    with executor("uts", 1) as crew:
+        for number in range(5):
+            assert crew.submit(called.fork_and_return).result() == "parent"
+            assert crew.submit(called.double, number).result() == 2 * number
 
 
 def test_an_idle_worker_that_dies_harms_nobody() -> None:
@@ -390,6 +400,12 @@ def test_an_executor_of_a_parent_is_not_that_of_a_fork() -> None:
 
 
 IMPORT = "from test_executor import executor\n"
+
+
+def test_prints_of_a_script_appear_in_order(tmp_path: Path) -> None:
+    text = "with executor('uts', 1) as crew:\n    for n in 'abc':\n"
+    text += "        crew.submit(called.say, n).result()\n        print('after', n, flush=True)\n"
+    assert script(tmp_path, IMPORT + text).stdout.split("\n") == ["a", "after a", "b", "after b", "c", "after c", ""]
 
 
 def test_what_was_submitted_is_done_before_the_end_of_a_program(tmp_path: Path) -> None:
