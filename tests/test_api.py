@@ -35,6 +35,7 @@ PROMISED = {
     *("Namespace", "spawn", "run", "plan", "Plan", "Step", "Process", "Popen", "StepTime", "SpawnError"),
     *("NamespaceId", "namespaces", "probe", "Probe", "PIPE", "DEVNULL", "STDOUT"),
     *("CompletedProcess", "CalledProcessError", "TimeoutExpired", "SubprocessError"),
+    *("call", "Executor", "WorkerDied", "aspawn", "arun", "AsyncProcess"),
 }
 
 
@@ -187,7 +188,7 @@ def sources(*folders: str) -> list[Path]:
     return sorted(path for folder in folders for path in PACKAGE.glob(folder))
 
 
-FRONT_DOORS = sources("__main__.py", "_cli/*.py", "experiments/*.py", "_magics/*.py", "pytest_plugin.py")
+FRONT_DOORS = sources("__main__.py", "_cli/*.py", "dask.py", "experiments/*.py", "_magics/*.py", "pytest_plugin.py")
 
 
 def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:

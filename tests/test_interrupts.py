@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import random
 import signal
@@ -78,6 +79,11 @@ def _interrupted_at_random() -> None:
     assert inside_it > 50
 
 
+def _call_pumped() -> object:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return nslab.call("uts", os.getpid)
+
+
 # `cat` reads what `_interrupted_at_each` never writes, so a child that is lost ends with the interpreter.
 CALLS: dict[str, Callable[[], object]] = {
     "spawn": lambda: nslab.spawn("uts", ["cat"], hostname="lab"),
@@ -88,6 +94,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "run": lambda: nslab.run("uts", ["true"]),
     "run with pipes": lambda: nslab.run("uts", ["true"], capture_output=True, input=b""),
     "run with a timeout": lambda: nslab.run("uts", ["cat"], timeout=0.001),
+    "call": lambda: nslab.call("uts", os.getpid),
+    "call with pumped output": _call_pumped,
 }
 
 

@@ -34,7 +34,11 @@ Popen = Process
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import check, pictures
+    from ._aio import AsyncProcess, arun, aspawn
+    from ._call import call
+    from ._died import WorkerDied
     from ._display.options import options
+    from ._executor import Executor
     from ._host import Host
     from ._hosts import HostInfo, hosts
     from ._inspect.cgroup import cgroup
@@ -63,6 +67,12 @@ else:
         "cgroup": "_inspect.cgroup",
         "clocks": "_inspect.clocks",
         "compare": "_inspect.compare",
+        "AsyncProcess": "_aio",
+        "arun": "_aio",
+        "aspawn": "_aio",
+        "call": "_call",
+        "Executor": "_executor",
+        "WorkerDied": "_died",
         "NamespaceId": "_inspect.ids",
         "namespaces": "_inspect.ids",
         "ipc": "_inspect.ipc",
@@ -108,6 +118,7 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncProcess",
     "CLONE_NEWCGROUP",
     "CLONE_NEWIPC",
     "CLONE_NEWNET",
@@ -116,20 +127,21 @@ __all__ = [
     "CLONE_NEWTIME",
     "CLONE_NEWUSER",
     "CLONE_NEWUTS",
-    "DEVNULL",
-    "PIPE",
-    "STDOUT",
     "CalledProcessError",
     "CompletedProcess",
+    "DEVNULL",
+    "Executor",
     "Host",
     "HostInfo",
     "Namespace",
     "NamespaceId",
+    "PIPE",
     "Plan",
     "Pool",
     "Popen",
     "Probe",
     "Process",
+    "STDOUT",
     "Shell",
     "ShellEndedError",
     "SpawnError",
@@ -137,6 +149,10 @@ __all__ = [
     "StepTime",
     "SubprocessError",
     "TimeoutExpired",
+    "WorkerDied",
+    "arun",
+    "aspawn",
+    "call",
     "capabilities",
     "cgroup",
     "check",

@@ -18,14 +18,16 @@ from ._process import OPTIONS, Process, _take_own
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, Self, TypeVar
 
     from ._enter import Entered
     from ._inspect.ids import NamespaceId
     from ._namespace import Flags
     from ._spawn import Argv, Path
+
+    T = TypeVar("T")
 
 # What belongs to a program, and not to the namespaces.
 _OF_PROGRAMS = {"kill_child", "init"}
@@ -148,6 +150,20 @@ class Host:
         'web\n'
         """
         return _spawn.run(flags, argv, **self._joining(options))
+
+    def call(self, fn: Callable[..., T], /, *args: Any, timeout: float | None = None, **options: Any) -> T:
+        """Call ``fn(*args)`` in a fresh Python in the host; return what it returns, raise what it raises.
+
+        ``timeout`` is in seconds; the other options are those of `spawn`. See `nslab.call` for how the function gets
+        there, and for what is raised; `ProcessLookupError` when the host has ended.
+
+        >>> with nslab.Host("user uts", map_root_user=True, hostname="web") as host:
+        ...     host.call(os.uname).nodename
+        'web'
+        """
+        from ._call import call
+
+        return call(options.pop("flags", 0), fn, *args, timeout=timeout, **self._joining(options))
 
     def _joining(self, options: dict[str, Any]) -> dict[str, Any]:
         if "join" in options:
