@@ -108,6 +108,18 @@ def test_the_options_are_those_of_the_command(cell: Run, capsys: pytest.CaptureF
     assert "127.0.0.1/8" in out
 
 
+@pytest.mark.unprivileged
+def test_a_cell_on_a_host(cell: Callable[..., None], ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with nslab.Host("user uts", name="magic", map_root_user=True, hostname="kept") as host:
+        cell("--on magic", "hostname; hostname changed")
+        ipython.user_ns["mine"] = host
+        cell("pid --on mine", "hostname; echo $$")
+        assert capsys.readouterr().out == "kept\nchanged\n1\n"
+        del ipython.user_ns["mine"]
+    with pytest.raises(UsageError, match="no host has the name magic"):
+        cell("--on magic", "true")
+
+
 def test_a_variable_can_be_joined(cell: Run, ipython: Any, capsys: pytest.CaptureFixture[str]) -> None:
     cell("uts pid mnt --hostname outer --mount-proc --shell lab", "true")
     cell("--join lab", "hostname")

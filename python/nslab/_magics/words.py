@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
 
+import nslab
+
 from .._cli import switches
 
 _USAGE = "%%%%ns [flag ...] [options] [-- program [argument ...]]"
@@ -60,12 +62,13 @@ def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
     add("--no-raise-error", dest="raise_error", action="store_false", help="a return code other than 0 is no error")
     add("--timeout", metavar="SECONDS", type=float, help="kill it after that time")
     add("--show", action="store_true", help="show the plan too: every step, and the same as a shell line and in C")
+    add("--on", metavar="NAME", help="run it in this host: a variable, or the name that it was given")
     add("--shell", **variable, help="run it in the shell that this variable has, or begin one there")
     return made, {name: action for action in actions for name in action.option_strings}
 
 
 def parse(words: list[str], variables: Mapping[str, Any]) -> Words:
-    """Take the words of a ``%%ns`` line; ``--join`` may name a variable.
+    """Take the words of a ``%%ns`` line; ``--join`` and ``--on`` may name a variable.
 
     Raises IPython's `UsageError`, with a usage line.
     """
@@ -80,9 +83,11 @@ def parse(words: list[str], variables: Mapping[str, Any]) -> Words:
     if "join" in given:
         given["join"] = [variables.get(name, name) for name in given["join"]]
     try:
+        if "on" in given:
+            given["join"] = [*given.get("join", []), _host(given.pop("on"), variables)]
         request = switches.request(given, program)
-    except (TypeError, ValueError) as error:
-        made.error(str(error))
+    except (TypeError, ValueError, ProcessLookupError) as error:
+        made.error(getattr(error, "strerror", None) or str(error))
     found = Words([*flags, *request.flags], request.options, program or None, **ours)
     _check(found, made)
     return found
@@ -112,6 +117,12 @@ def _check(words: Words, made: argparse.ArgumentParser) -> None:
         made.error(f"--timeout: {words.timeout} is not a time to wait")
     if words.shell is not None and (words.bg or words.err or words.program):
         made.error("--shell: its terminal has one output, and runs one script at a time: no --bg, --err, no program")
+
+
+def _host(name: str, variables: Mapping[str, Any]) -> nslab.Host:
+    """Return the host that a variable has, or one of this name that any process of this user has made."""
+    found = variables.get(name)
+    return found if isinstance(found, nslab.Host) else nslab.Host.find(name)
 
 
 def _variable(text: str) -> str:
