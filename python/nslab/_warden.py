@@ -10,6 +10,7 @@ until somebody asks it to.
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -33,7 +34,12 @@ _ORPHAN = ["/bin/sh", "-c", '"$@" &', "sh"]
 
 def owner() -> str:
     """Return the word for this process: pids are used again, so with the time it was started."""
-    return f"{os.getpid()}-{_fields(os.getpid())[19]}"
+    return _word_of(os.getpid())
+
+
+@functools.cache
+def _word_of(pid: int) -> str:
+    return f"{pid}-{_fields(pid)[19]}"
 
 
 def environment(word: str) -> dict[str, str]:

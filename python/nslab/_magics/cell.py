@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import itertools
 import os
 import shlex
@@ -166,8 +167,13 @@ def _nowhere(_: str) -> None:
 
 def command(script: str, file: int | None = None) -> list[str]:
     """Return the command that executes a script: the shell, with it as an argument, or in an open file."""
-    shell = shutil.which("bash") or "/bin/sh"
+    shell = _shell(os.environ.get("PATH"))
     return [shell, "-c", script] if file is None else [shell, f"/dev/fd/{file}"]
+
+
+@functools.lru_cache(1)
+def _shell(path: str | None) -> str:
+    return shutil.which("bash", path=path) or "/bin/sh"
 
 
 @contextmanager

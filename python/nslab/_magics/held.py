@@ -20,14 +20,14 @@ class Held:
     def __init__(self, process: nslab.Process) -> None:
         # A cycle would keep the namespaces until the garbage collector comes.
         self._process = weakref.ref(process)
-        own, self._files = nslab.namespaces(os.getpid()), dict[str, int]()
-        for kind, namespace in process.namespaces.items():
+        own, theirs, self._files = nslab.namespaces(os.getpid()), process.namespaces, dict[str, int]()
+        for kind, namespace in theirs.items():
             if namespace != own.get(kind) and kind not in _MORTAL:
                 # A program that has ended already has left them.
                 with suppress(OSError):
                     self._files[kind] = os.open(f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         #: Its pid on every level, from the caller's to its own.
-        self.pids = _pids(process.pid)
+        self.pids = (process.pid,) if theirs.get("pid") == own.get("pid") else _pids(process.pid)
         self.release = weakref.finalize(self, _close, self._files)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -128,8 +127,7 @@ class NamespaceMagics(Magics):
 
         def show(text: str) -> None:
             screen.write("stdout", text)
-            if (screen.due or 0) <= time.monotonic():
-                screen.flush()
+            screen.flush_if_due()
 
         try:
             done = shell.run(script, timeout=words.timeout, output=texts.append if words.out else show)

@@ -65,13 +65,11 @@ class Pump:
 
     def _wait(self, deadline: float | None) -> list[int]:
         """Return which descriptors are ready; none when the time is over."""
-        flush = self._screen.due
-        first = min((moment for moment in (deadline, flush) if moment is not None), default=None)
+        first = min((moment for moment in (deadline, self._screen.due) if moment is not None), default=None)
         # Rounded up: poll(2) would come back a moment too early.
         left = None if first is None else max(0.0, first - time.monotonic()) * 1000
         events = self._poll.poll(left and left + 1)
-        if not events and first == flush:
-            self._screen.flush()
+        self._screen.flush_if_due()
         return [fd for fd, _ in events]
 
     def _read(self, fd: int) -> None:
