@@ -84,6 +84,10 @@ def test_removes_its_directory(tmp_path):
     os.chdir(tmp_path); tmp_path.rmdir()
     assert False
 
+@pytest.mark.namespaces("mnt")
+def test_covers_proc():
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/proc"], check=True)
+
 def test_threads_left():
     threading.Thread(target=time.sleep, args=[1000], daemon=True).start()
 
@@ -132,6 +136,7 @@ def command_lines() -> list[bytes]:
         ("expected", "skipped", ["known to crash"]),
         ("changes_directory", "passed", []),
         ("removes_its_directory", "failure", ["assert False"]),
+        ("covers_proc", "passed", []),
         ("threads_left", "passed", []),
         ("after", "passed", []),
     ],

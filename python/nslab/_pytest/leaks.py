@@ -34,10 +34,12 @@ def inventory(flags: int) -> Inventory:
 
 def since(before: Inventory, flags: int) -> list[str]:
     """Return the names of what is new, processes first."""
-    if any(key[0] == "descriptor" for key in inventory(flags).keys() - before.keys()):
+    now = inventory(flags)
+    if any(kind == "descriptor" for kind, _ in now.keys() - before.keys()):
         gc.collect()  # what only waits to be collected is not left behind
+        now = inventory(flags)
     processes = [f"process {name} (pid {pid})" for pid, name in _children()]
-    return processes + [_name(*key, what) for key, what in inventory(flags).items() if key not in before]
+    return processes + [_name(*key, what) for key, what in now.items() if key not in before]
 
 
 def _name(kind: str, number: object, what: str) -> str:
@@ -59,13 +61,16 @@ def _descriptors() -> Iterator[tuple[int, str]]:
             yield int(entry), os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115
 
 
-def _children() -> Iterator[tuple[int, str]]:
-    """Yield the children that still run; orphans of the test have become children of this process."""
-    for task in Path("/proc/self/task").glob("*/children"):
-        for pid in task.read_text().split():
-            state, name = _state_and_name(pid)
-            if state not in "ZX":
-                yield int(pid), name
+def _children() -> list[tuple[int, str]]:
+    """Return the children that still run; orphans of the test have become children of this process."""
+    pids: list[str] = []
+    # The test may have covered /proc, and its threads end when they like.
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):  # noqa: PTH208
+            with contextlib.suppress(FileNotFoundError):
+                pids += Path(f"/proc/self/task/{task}/children").read_text().split()
+    found = [(int(pid), *_state_and_name(pid)) for pid in pids]
+    return [(pid, name) for pid, state, name in found if state not in "ZX"]
 
 
 def _state_and_name(pid: str) -> tuple[str, str]:
@@ -84,12 +89,13 @@ def kill_children() -> None:
     Where /proc shows another pid namespace, its numbers are not those of kill(2); and the kernel ends all with PID 1.
     """
     while _own_proc():
-        with contextlib.suppress(OSError):
-            for pid, _ in _children():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        children = _children()
+        for pid, _ in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         try:
-            os.waitpid(-1, 0)
+            if os.waitpid(-1, 0 if children else os.WNOHANG)[0] == 0:
+                return
         except ChildProcessError:
             return
 
