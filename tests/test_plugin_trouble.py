@@ -150,13 +150,25 @@ def test_crash(crashes: dict[str, Case], name: str, outcome: str, texts: list[st
 
 LEAKS = """
 import os, subprocess, socket
+from pathlib import Path
 import pytest
 pytestmark = pytest.mark.namespaces("net", "mnt")
 
-def test_process(): subprocess.Popen(["sleep", "1001"])
-def test_daemon(): subprocess.run("setsid sleep 1002 & exit", shell=True)
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+def sleeping(seconds):
+    # In the middle of execve a process has no command line to tell.
+    while not any(command(pid) == f"sleep\\0{seconds}\\0" for pid in os.listdir("/proc") if pid.isdigit()):
+        pass
+
+def test_process(): subprocess.Popen(["sleep", "1001"]), sleeping(1001)
+def test_daemon(): subprocess.run("setsid sleep 1002 & exit", shell=True), sleeping(1002)
 @pytest.mark.namespaces("pid")
-def test_process_in_pid(): subprocess.Popen(["sleep", "1003"])
+def test_process_in_pid(): subprocess.Popen(["sleep", "1003"]), sleeping(1003)
 def test_link(): subprocess.run(["ip", "link", "add", "leaked", "type", "veth", "peer", "other"], check=True)
 def test_mount(): subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
 def test_descriptor():
@@ -183,8 +195,7 @@ def test_leaks_fail_the_test_by_name(tmp_path: Path) -> None:
     failed = {name: case.text for name, case in run.cases.items() if case.outcome == "failure"}
     found = {
         "process": "process sleep 1001 (pid",
-        # Maybe still the shell that is about to execute it.
-        "daemon": "sleep 1002",
+        "daemon": "process sleep 1002 (pid",
         "process_in_pid": "process sleep 1003 (pid",
         "link": "link leaked",
         "mount": "mount /mnt (tmpfs)",
