@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -43,21 +44,21 @@ def announce(device: str) -> None:
         sender.send(NEAREST_BRIDGE + source + struct.pack("!H", ETHERTYPE) + payload)
 
 
-def listen(device: str, count: int, timeout: float) -> None:
-    """Print the names that are heard, until there are so many or the time is over."""
+def listen(device: str) -> None:
+    """Print the names that were heard when standard input has ended and half a second has been silent."""
     heard = set()
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE)) as receiver:
         receiver.bind((device, ETHERTYPE))
-        receiver.settimeout(timeout)
         print("ready", flush=True)
-        while len(heard) < count:
-            try:
+        sys.stdin.read()
+        # What was sent before is in the queue by now, or a bridge still works on it.
+        receiver.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
                 frame, (*_, kind, _, _) = receiver.recvfrom(2048)
-            except TimeoutError:
-                break
-            if kind != socket.PACKET_OUTGOING:
-                header = struct.unpack_from("!H", frame, 14)[0]
-                heard.add(frame[16 : 16 + (header & 0x1FF)].decode())
+                if kind != socket.PACKET_OUTGOING:
+                    header = struct.unpack_from("!H", frame, 14)[0]
+                    heard.add(frame[16 : 16 + (header & 0x1FF)].decode())
     print(json.dumps(sorted(heard)))
 
 
@@ -65,12 +66,12 @@ def python(function: str, *args: object) -> list[str]:
     return [sys.executable, __file__, function, *map(str, args)]
 
 
-def neighbours(listener: Any, *senders: tuple[Any, str], device: str = "eth0", count: int = 1) -> list[str]:
-    with listener.spawn(python("listen", device, count, 0.5), stdout=subprocess.PIPE, text=True) as process:
+def neighbours(listener: Any, *senders: tuple[Any, str], device: str = "eth0") -> list[str]:
+    with listener.spawn(python("listen", device), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         for host, its_device in senders:
             host.run(python("announce", its_device), check=True)
-        found: list[str] = json.loads(process.stdout.read())
+        found: list[str] = json.loads(process.communicate()[0])
     return found
 
 
@@ -106,4 +107,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "announce":
         announce(sys.argv[2])
     else:
-        listen(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+        listen(sys.argv[2])
