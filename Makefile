@@ -40,6 +40,13 @@ browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterL
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
+proof: $(VENV)/built $(VENV)/tested ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
+	$(BIN)/python -m proof
+	$(BIN)/python -m proof --page
+
+proof-short: $(VENV)/built $(VENV)/tested ## The same in minutes, as CI runs it
+	$(BIN)/python -m proof --short
+
 lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
 	cargo fmt --check
 	rustfmt --check --edition 2024 init/main.rs
@@ -124,4 +131,4 @@ $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
 	touch $@
 
-.PHONY: help demo test notebooks lab browser conformance lint bench wheel clean
+.PHONY: help demo test notebooks lab browser conformance proof proof-short lint bench wheel clean

@@ -1,0 +1,39 @@
+"""``python -m proof [PART …] [--short] [--page]``: run the parts, print them, and write docs/proof.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from . import page
+
+# In the order of the page. Each is a module with ``prove(short: bool) -> Part``.
+PARTS = ("faults", "soak", "concurrency", "fuzzing", "death", "differential", "pythons", "security")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m proof", description="Prove what nslab promises, and count.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}; all of them unless named")
+    parser.add_argument("--short", action="store_true", help="the form that CI runs: minutes instead of hours")
+    parser.add_argument("--page", action="store_true", help="write docs/proof.md from the last full run of every part")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    failed = []
+    for name in arguments.parts or ([] if arguments.page else PARTS):
+        part = importlib.import_module(f"proof.{name}").prove(arguments.short)
+        part.short = arguments.short
+        part.save()
+        print(page.section(part), flush=True)
+        if not part.holds:
+            failed.append(name)
+    if arguments.page:
+        page.write(PARTS)
+    if failed:
+        print(f"does not hold: {', '.join(failed)}", file=sys.stderr)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
