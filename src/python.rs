@@ -14,9 +14,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict};
+use pyo3::types::PyDict;
 
-use self::convert::{Text, read_env, read_fd, read_groups, read_option};
+use self::convert::{Text, read_env, read_fd, read_groups, read_options};
 use crate::inspect::{self, NamespaceId};
 use crate::sys;
 use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
@@ -80,7 +80,7 @@ fn plan(
     gid: Option<u32>,
     gids: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<PyPlan> {
-    let process = Options {
+    let mut request = Options {
         cwd: cwd.map(|path| path.0),
         env: env.map(read_env).transpose()?,
         close_fds: close_fds.is_truthy()?,
@@ -94,24 +94,14 @@ fn plan(
         extra_groups: gids.map(read_groups).transpose()?,
         ..Options::default()
     };
-    make_plan(py, flags, argv, executable, options, process)
+    read_options(options, &mut request)?;
+    make_plan(py, flags, argv, executable, request)
 }
 
-fn make_plan(
-    py: Python<'_>,
-    flags: u32,
-    argv: Vec<Text>,
-    executable: Text,
-    options: &Bound<'_, PyDict>,
-    process: Options,
-) -> PyResult<PyPlan> {
+fn make_plan(py: Python<'_>, flags: u32, argv: Vec<Text>, executable: Text, options: Options) -> PyResult<PyPlan> {
     let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
     let argv = argv.into_iter().map(|text| text.0).collect();
-    let mut request = Options { flags, argv, executable: executable.0, ..process };
-    // Off is as good as not given.
-    for (name, value) in options.iter().filter(|(_, value)| !value.is_none() && !value.is(PyBool::new(py, false))) {
-        read_option(name.extract()?, &value, &mut request)?;
-    }
+    let request = Options { flags, argv, executable: executable.0, ..options };
     let caller = Caller::for_options(&request);
     let plan = Plan::new(request, &caller).map_err(|error| raise(py, &error))?;
     Ok(PyPlan(Arc::new(plan)))
@@ -238,8 +228,9 @@ fn unmount(py: Python<'_>, path: Text) -> PyResult<()> {
 /// Makes namespaces and returns a descriptor and the bit of each.
 #[pyfunction]
 fn hold(py: Python<'_>, bits: u32, options: &Bound<'_, PyDict>) -> PyResult<Vec<(RawFd, u32)>> {
-    let nobody = Options { keep: true, ..Options::default() };
-    let plan = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), options, nobody)?;
+    let mut nobody = Options { keep: true, ..Options::default() };
+    read_options(options, &mut nobody)?;
+    let plan = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), nobody)?;
     let held = py.detach(|| crate::spawn::hold(&plan.0)).map_err(|error| raise(py, &error))?;
     Ok(held.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect())
 }

@@ -55,8 +55,8 @@ class Child:
     """The class that `nslab.Process` stands on: a child that executes its program, once it has been started."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
-    def _start(self, flags: int, argv: list[Any], executable: Any, options: dict[str, Any], /) -> None:
-        """Plans and runs a program that gets nothing but namespaces; raises `nslab.SpawnError`."""
+    def _start(self, flags: Any, argv: Any, options: dict[str, Any], /) -> bool:
+        """Starts a program that gets nothing but namespaces; False, and nothing done, if the call asks for more."""
     def _run(self, plan: Plan, stdin: int, stdout: int, stderr: int) -> None:
         """Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own."""
     def wait(self, timeout: float | None = None) -> int:

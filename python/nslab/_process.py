@@ -10,7 +10,7 @@ import sys
 
 from . import _core, _options
 from ._errors import SpawnError, from_core
-from ._namespace import KNOWN_FLAGS, parse_flags
+from ._namespace import parse_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ OPTIONS: dict[str, Callable[[Any], Any] | None] = {
     "kill_child": _options.death_signal,
     "init": None,
 }
-
-_AS_IS = {name for name, convert in OPTIONS.items() if convert is None}
 
 # CPython 3.11 to 3.14 pass different arguments in different places, but agree on the names.
 _CODE = subprocess.Popen._execute_child.__code__  # type: ignore[attr-defined]
@@ -91,32 +89,28 @@ class Process(_core.Child, PopenBase):
         self._known = True
 
     def _make(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
-        # After a program has run, every line of Python is cold and costs as much as a system call.
-        executable = None
         try:
-            bits = KNOWN_FLAGS[flags] if type(flags) is str and flags in KNOWN_FLAGS else parse_flags(flags)
-            # Most calls have no option, or those that are taken as they are.
-            own, options = (options, {}) if options.keys() <= _AS_IS else (_take_own(options), options)
-            if positional or options or self._by_subprocess:
-                self._request = bits, own
-                if sys.flags.warn_default_encoding:
-                    _options.say_encoding(options)
-                super().__init__(args, *positional, **options)
-                return
-            # What `subprocess` would do for a call with nothing but the program: its attributes are the class's.
             if subprocess._active:  # type: ignore[attr-defined]
                 subprocess._cleanup()  # type: ignore[attr-defined]
-            self.args = args
-            argv, executable = (args, args[0]) if type(args) is list and args else _command(args, None, False)
-            sys.audit("subprocess.Popen", executable, argv, None, None)
-            self._start(bits, argv, executable, own)
+            if not (positional or self._by_subprocess) and self._start_plain(args, flags, options):
+                return
+            self._request = parse_flags(flags), _take_own(options)
+            if sys.flags.warn_default_encoding:
+                _options.say_encoding(options)
+            super().__init__(args, *positional, **options)
         except BaseException as error:
             self._end()
-            if isinstance(error, SpawnError) and executable is not None:
-                _name_file(error, executable, None)
-            elif type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
+            if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
                 # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
                 raise from_core(error.errno, "clone", "", None) from None
+            raise
+
+    def _start_plain(self, args: Any, flags: Any, options: dict[str, Any]) -> bool:
+        """Do what `subprocess` would for a call with nothing but the program; its attributes are the class's."""
+        try:
+            return self._start(flags, args, options)
+        except SpawnError as error:
+            _name_file(error, args[0], None)
             raise
 
     def _end(self) -> None:

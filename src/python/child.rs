@@ -8,9 +8,10 @@ use nix::errno::Errno;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
 
-use super::convert::Text;
+use super::convert::switch;
 use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
 use crate::spawn::Spawned;
 use crate::{Options, spawn};
@@ -49,18 +50,30 @@ impl Child {
         Self(OnceLock::new())
     }
 
-    /// Plans and runs a program that gets nothing but namespaces.
-    #[pyo3(signature = (flags, argv, executable, options, /))]
+    /// Starts a program that gets nothing but namespaces, by flags of which the text is known, as `subprocess` would;
+    /// False, and nothing done, if the call asks for more. After a program has run every line of Python is cold.
+    #[pyo3(signature = (flags, argv, options, /))]
     fn _start(
         slf: &Bound<'_, Self>,
-        flags: u32,
-        argv: Vec<Text>,
-        executable: Text,
+        flags: &Bound<'_, PyAny>,
+        argv: &Bound<'_, PyAny>,
         options: &Bound<'_, PyDict>,
-    ) -> PyResult<()> {
-        let process = Options { close_fds: true, restore_signals: true, ..Options::default() };
-        let plan = make_plan(slf.py(), flags, argv, executable, options, process)?;
-        Self::_run(slf, &plan, -1, -1, -1)
+    ) -> PyResult<bool> {
+        static AUDIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = slf.py();
+        let (Some(bits), Some(program)) = (known_flags(flags)?, plain_program(argv)) else { return Ok(false) };
+        let mut request = Options { close_fds: true, restore_signals: true, ..Options::default() };
+        for (name, value) in options {
+            let (Ok(name), Ok(value)) = (name.extract(), value.cast_exact::<PyBool>()) else { return Ok(false) };
+            let Some(switch) = switch(name, &mut request) else { return Ok(false) };
+            *switch = value.is_true();
+        }
+        slf.setattr(intern!(py, "args"), argv)?;
+        let event = (intern!(py, "subprocess.Popen"), &program, argv, py.None(), py.None());
+        AUDIT.import(py, "sys", "audit")?.call1(event)?;
+        let plan = make_plan(py, bits, argv.extract()?, program.extract()?, request)?;
+        Self::_run(slf, &plan, -1, -1, -1)?;
+        Ok(true)
     }
 
     /// Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`.
@@ -159,6 +172,19 @@ impl Child {
         let usage = self.made()?.process.exit().and_then(|exit| exit.rusage);
         usage.map(|usage| rusage_tuple(py, &usage)).transpose()
     }
+}
+
+/// What the text was found to mean before, see `_namespace.py`.
+fn known_flags(flags: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
+    static KNOWN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    let Ok(text) = flags.cast_exact::<PyString>() else { return Ok(None) };
+    let known = KNOWN.import(flags.py(), "nslab._namespace", "KNOWN_FLAGS")?;
+    known.get_item(text)?.map(|bits| bits.extract()).transpose()
+}
+
+/// The first item of a list.
+fn plain_program<'py>(argv: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    argv.cast_exact::<PyList>().ok()?.get_item(0).ok()
 }
 
 fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'py, PyTuple>> {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple};
 
 use super::raise;
 use crate::inspect::{self, NamespaceId};
@@ -23,13 +23,35 @@ pub fn read_fd(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     fd.extract::<i64>()?.try_into().map_err(bad)
 }
 
+/// The options that are on or off.
+pub fn switch<'o>(name: &str, o: &'o mut Options) -> Option<&'o mut bool> {
+    match name {
+        "map_root_user" => Some(&mut o.map_root_user),
+        "map_current_user" => Some(&mut o.map_current_user),
+        "loopback" => Some(&mut o.loopback),
+        _ => None,
+    }
+}
+
 /// The options of `nslab.spawn` that `subprocess` does not have.
-pub fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResult<()> {
+pub fn read_options(options: &Bound<'_, PyDict>, o: &mut Options) -> PyResult<()> {
+    for (name, value) in options {
+        // Off is as good as not given.
+        if !value.is_none() && !value.is(PyBool::new(value.py(), false)) {
+            read_option(name.extract()?, &value, o)?;
+        }
+    }
+    Ok(())
+}
+
+fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResult<()> {
+    if let Some(switch) = switch(name, o) {
+        *switch = value.is_truthy()?;
+        return Ok(());
+    }
     match name {
         "hostname" => o.hostname = Some(bytes(value)?),
         "domainname" => o.domainname = Some(bytes(value)?),
-        "map_root_user" => o.map_root_user = value.is_truthy()?,
-        "map_current_user" => o.map_current_user = value.is_truthy()?,
         "map_users" => o.map_users = Some(read_map(name, value)?),
         "map_groups" => o.map_groups = Some(read_map(name, value)?),
         "setgroups" => {
@@ -41,7 +63,6 @@ pub fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyR
         }
         "propagation" => o.propagation = Some(value.extract::<String>()?.parse().map_err(PyValueError::new_err)?),
         "mount_proc" => o.mount_proc = Some(value.extract::<Text>()?.0),
-        "loopback" => o.loopback = value.is_truthy()?,
         "monotonic" => o.monotonic = Some(read_offset(value)?),
         "boottime" => o.boottime = Some(read_offset(value)?),
         "join" => o.join = read_joins(value)?,
