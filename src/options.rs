@@ -2,10 +2,11 @@
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use crate::idmap::MapRequest;
 use crate::init::Init;
-use crate::inspect::NamespaceId;
+use crate::inspect::{NamespaceId, Namespaces};
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
 
@@ -91,6 +92,34 @@ pub struct Join {
     pub source: JoinSource,
     /// Which namespaces (one for a file, any number for a pidfd); empty leaves it to the kernel to accept or refuse what the descriptor is.
     pub types: NamespaceSet,
+    /// Which ones these are, where the caller knows: then the child need not look.
+    pub known: Option<Arc<Namespaces>>,
+}
+
+impl Join {
+    /// One of which no more is known.
+    #[must_use]
+    pub fn new(source: JoinSource, types: NamespaceSet) -> Self {
+        Self { source, types, known: None }
+    }
+}
+
+impl Options {
+    /// The namespaces that the program joins, as far as the caller knows them.
+    #[must_use]
+    pub fn known_joins(&self) -> Namespaces {
+        let mut found = Namespaces::default();
+        for join in &self.join {
+            // Whatever is entered later is where the program is.
+            for (row, _) in join.types.rows() {
+                found[row] = join.known.as_ref().and_then(|known| known[row]);
+            }
+        }
+        for (row, _) in self.flags.rows() {
+            found[row] = None;
+        }
+        found
+    }
 }
 
 /// How a namespace to join is named.

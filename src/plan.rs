@@ -96,7 +96,7 @@ impl Plan {
         }
         // Whoever is made in the new namespaces sets them up.
         let first = if options.init == Some(Init::AboveProgram) { Side::Init } else { Side::Child };
-        let noted = if options.keep { NamespaceSet::EMPTY } else { flags.union(joined) };
+        let noted = if options.keep { NamespaceSet::EMPTY } else { flags.union(joined.without(known(&options))) };
         if !noted.is_empty() {
             steps.push((first, Step::UnshareFiles));
         }
@@ -241,6 +241,12 @@ impl fmt::Display for Plan {
 
 fn types_of(joins: &[Join]) -> NamespaceSet {
     joins.iter().fold(NamespaceSet::EMPTY, |all, join| all.union(join.types))
+}
+
+fn known(o: &Options) -> NamespaceSet {
+    let known = o.known_joins();
+    let rows = NamespaceSet::ALL.rows().filter(|(index, _)| known[*index].is_some());
+    rows.fold(NamespaceSet::EMPTY, |all, (_, row)| all.union(NamespaceSet::from_bits(row.flag).unwrap_or_default()))
 }
 
 /// What is entered by setns(2) before the program: everything but a time namespace, if that can wait.

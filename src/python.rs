@@ -38,7 +38,8 @@ mod _core {
     use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{
-        PyPlan, bind, hold, make_private, namespaces, open_namespace, plan, setns, table, unmount, unshare_fs,
+        KnownNamespaces, PyPlan, bind, hold, make_private, namespaces, open_namespace, plan, setns, table, unmount,
+        unshare_fs,
     };
 }
 
@@ -173,6 +174,18 @@ fn namespaces(pid: Option<i32>) -> PyResult<Vec<IdRow>> {
     match pid {
         Some(pid) => Ok(rows(&inspect::of_process(pid).map_err(os_error)?)),
         None => Ok(rows(&inspect::of_children(None))),
+    }
+}
+
+/// The namespaces of a process that stay what they are, for `join`.
+#[pyclass(module = "nslab._core", frozen)]
+struct KnownNamespaces(Arc<inspect::Namespaces>);
+
+#[pymethods]
+impl KnownNamespaces {
+    #[new]
+    fn new(pid: i32) -> PyResult<Self> {
+        Ok(Self(Arc::new(inspect::of_process(pid).map_err(os_error)?)))
     }
 }
 

@@ -44,7 +44,11 @@ impl Spawned {
             Step::NoteNamespaces(types, _) => Some(*types),
             _ => None,
         });
-        inspect::of_child(types.unwrap_or_default(), &self.noted, self.thread)
+        let mut found = inspect::of_child(types.unwrap_or_default(), &self.noted, self.thread);
+        for (id, known) in found.iter_mut().zip(self.plan.options.known_joins()) {
+            *id = known.or(*id);
+        }
+        found
     }
 }
 

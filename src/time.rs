@@ -74,14 +74,16 @@ impl Passage {
 /// A descriptor of the namespace itself, above 2, where nothing is moved over it.
 fn open(fd: RawFd) -> Result<OwnedFd, Errno> {
     const PIDFD_GET_TIME_NAMESPACE: u8 = 7;
-    let Some(pid) = inspect::pid_of_pidfd(fd) else { return sys::dup_owned(fd) };
     match sys::pidfd_namespace(fd, PIDFD_GET_TIME_NAMESPACE) {
         Ok(raw) => sys::adopt(raw).ok_or(Errno::EBADF).and_then(sys::above_stdio),
-        // Before Linux 6.11.
-        Err(Errno::ENOTTY | Errno::EINVAL) => {
-            let path = CString::new(format!("/proc/{pid}/ns/time")).map_err(|_| Errno::EINVAL)?;
-            sys::open_high(&path, libc::O_RDONLY)
-        }
+        // No pidfd, or one before Linux 6.11.
+        Err(Errno::ENOTTY | Errno::EINVAL) => match inspect::pid_of_pidfd(fd) {
+            Some(pid) => {
+                let path = CString::new(format!("/proc/{pid}/ns/time")).map_err(|_| Errno::EINVAL)?;
+                sys::open_high(&path, libc::O_RDONLY)
+            }
+            None => sys::dup_owned(fd),
+        },
         Err(errno) => Err(errno),
     }
 }

@@ -95,7 +95,7 @@ fn killed_in_setsid() {
 #[test]
 #[ignore = "run by another test, under a filter"]
 fn killed_in_setns() {
-    let join = vec![Join { source: JoinSource::Path(c"/proc/self/ns/uts".to_owned()), types: types("uts") }];
+    let join = vec![Join::new(JoinSource::Path(c"/proc/self/ns/uts".to_owned()), types("uts"))];
     killed(Options { join: join.clone(), ..program("", &["true"]) }, "setns");
     killed(Options { join, ..program("uts", &["true"]) }, "setns");
 }

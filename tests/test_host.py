@@ -86,6 +86,17 @@ def test_a_host_is_what_join_takes() -> None:
 
 
 @pytest.mark.unprivileged
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("flags", ["", "net", "uts ipc", "mnt"])
+def test_a_program_says_where_it_is(flags: str) -> None:
+    with nslab.Host("all", map_root_user=True) as host, host.spawn(["cat"], flags=flags, stdin=nslab.PIPE) as process:
+        # What the kernel shows, and what the process says without having looked.
+        seen = nslab.namespaces(process.pid)
+        assert dict(process.namespaces) == dict(seen)
+        assert {kind for kind, id in seen.items() if host.namespaces[kind] != id} == set(flags.split())
+        process.communicate()
+
+
 def test_a_host_in_joined_namespaces() -> None:
     with host("uts", hostname="low") as low, nslab.Host("ipc", join=low) as high:
         assert said(high, "uname -n") == "low"

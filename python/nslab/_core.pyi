@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Child",
+    "KnownNamespaces",
     "Plan",
     "Target",
     "bind",
@@ -55,7 +56,7 @@ class Child:
     """The class that `nslab.Process` stands on: a child that executes its program, once it has been started."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
-    def _start(self, flags: Any, argv: Any, options: dict[str, Any], /) -> bool:
+    def _start(self, flags: Any, argv: Any, options: dict[str, Any], converted: bool, /) -> bool:
         """Starts a program that gets nothing but namespaces; False, and nothing done, if the call asks for more."""
     def _run(self, plan: Plan, stdin: int, stdout: int, stderr: int) -> None:
         """Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own."""
@@ -82,6 +83,12 @@ class Child:
         """``(type, device, inode, id)`` of each namespace of the program."""
     def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+
+@final
+class KnownNamespaces:
+    """The namespaces of a process that stay what they are, for `join`."""
+
+    def __new__(cls, pid: int) -> Self: ...
 
 @final
 class Target:

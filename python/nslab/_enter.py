@@ -49,7 +49,7 @@ class Entered:
     def __enter__(self) -> Self:
         if self._thread:
             raise RuntimeError("this block has been entered already")
-        [(pidfd, _)] = self._host._to_join()
+        [(pidfd, *_)] = self._host._to_join()
         try:
             for kind in self._kinds:
                 fd = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY)

@@ -92,9 +92,13 @@ class Process(_core.Child, PopenBase):
         try:
             if subprocess._active:  # type: ignore[attr-defined]
                 subprocess._cleanup()  # type: ignore[attr-defined]
-            if not (positional or self._by_subprocess) and self._start_plain(args, flags, options):
+            is_plain = not (positional or self._by_subprocess)
+            # After a program has run every line of Python is cold: most calls need no more of it than this.
+            if is_plain and self._start_plain(args, flags, options, False):
                 return
-            self._request = parse_flags(flags), _take_own(options)
+            self._request = bits, own = parse_flags(flags), _take_own(options)
+            if is_plain and not options and self._start_plain(args, bits, own, True):
+                return
             if sys.flags.warn_default_encoding:
                 _options.say_encoding(options)
             super().__init__(args, *positional, **options)
@@ -105,10 +109,10 @@ class Process(_core.Child, PopenBase):
                 raise from_core(error.errno, "clone", "", None) from None
             raise
 
-    def _start_plain(self, args: Any, flags: Any, options: dict[str, Any]) -> bool:
+    def _start_plain(self, args: Any, flags: Any, options: dict[str, Any], converted: bool) -> bool:
         """Do what `subprocess` would for a call with nothing but the program; its attributes are the class's."""
         try:
-            return self._start(flags, args, options)
+            return self._start(flags, args, options, converted)
         except SpawnError as error:
             _name_file(error, args[0], None)
             raise

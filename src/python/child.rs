@@ -9,12 +9,12 @@ use pyo3::exceptions::{PyKeyboardInterrupt, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyDict, PyList, PyString, PyTuple};
+use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
-use super::convert::switch;
+use super::convert::{read_options, read_switches};
 use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
 use crate::spawn::Spawned;
-use crate::{Options, spawn};
+use crate::{NamespaceSet, Options, spawn};
 
 /// A child that executes its program, once it has been started.
 #[pyclass(module = "nslab._core", frozen, subclass)]
@@ -50,23 +50,24 @@ impl Child {
         Self(OnceLock::new())
     }
 
-    /// Starts a program that gets nothing but namespaces, by flags of which the text is known, as `subprocess` would;
-    /// False, and nothing done, if the call asks for more. After a program has run every line of Python is cold.
-    #[pyo3(signature = (flags, argv, options, /))]
+    /// Starts a program that gets nothing but namespaces, as `subprocess` would; False, and nothing done, if the call
+    /// asks for more than this understands: of `options` that are not `converted` it takes the switches only.
+    #[pyo3(signature = (flags, argv, options, converted, /))]
     fn _start(
         slf: &Bound<'_, Self>,
         flags: &Bound<'_, PyAny>,
         argv: &Bound<'_, PyAny>,
         options: &Bound<'_, PyDict>,
+        converted: bool,
     ) -> PyResult<bool> {
         static AUDIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
         let (Some(bits), Some(program)) = (known_flags(flags)?, plain_program(argv)) else { return Ok(false) };
         let mut request = Options { close_fds: true, restore_signals: true, ..Options::default() };
-        for (name, value) in options {
-            let (Ok(name), Ok(value)) = (name.extract(), value.cast_exact::<PyBool>()) else { return Ok(false) };
-            let Some(switch) = switch(name, &mut request) else { return Ok(false) };
-            *switch = value.is_true();
+        if converted {
+            read_options(options, &mut request)?;
+        } else if !read_switches(options, &mut request) {
+            return Ok(false);
         }
         slf.setattr(intern!(py, "args"), argv)?;
         let event = (intern!(py, "subprocess.Popen"), &program, argv, py.None(), py.None());
@@ -174,9 +175,12 @@ impl Child {
     }
 }
 
-/// What the text was found to mean before, see `_namespace.py`.
+/// The bits of a number, or what the text was found to mean before, see `_namespace.py`.
 fn known_flags(flags: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
     static KNOWN: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+    if flags.cast_exact::<PyInt>().is_ok() {
+        return Ok(flags.extract().ok().filter(|bits| NamespaceSet::from_bits(*bits).is_some()));
+    }
     let Ok(text) = flags.cast_exact::<PyString>() else { return Ok(None) };
     let known = KNOWN.import(flags.py(), "nslab._namespace", "KNOWN_FLAGS")?;
     known.get_item(text)?.map(|bits| bits.extract()).transpose()

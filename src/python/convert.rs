@@ -3,12 +3,13 @@
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple};
 
-use super::raise;
+use super::{KnownNamespaces, raise};
 use crate::inspect::{self, NamespaceId};
 use crate::options::{ClockOffset, Join, JoinSource};
 use crate::{Error, IdRange, Init, MapRequest, NamespaceSet, Options};
@@ -23,8 +24,15 @@ pub fn read_fd(fd: &Bound<'_, PyAny>) -> PyResult<RawFd> {
     fd.extract::<i64>()?.try_into().map_err(bad)
 }
 
-/// The options that are on or off.
-pub fn switch<'o>(name: &str, o: &'o mut Options) -> Option<&'o mut bool> {
+/// Those that are on or off; false if there is another, or one that is neither.
+pub fn read_switches(options: &Bound<'_, PyDict>, o: &mut Options) -> bool {
+    options.iter().all(|(name, value)| {
+        let (Ok(name), Ok(value)) = (name.extract(), value.cast_exact::<PyBool>()) else { return false };
+        switch(name, o).map(|switch| *switch = value.is_true()).is_some()
+    })
+}
+
+fn switch<'o>(name: &str, o: &'o mut Options) -> Option<&'o mut bool> {
     match name {
         "map_root_user" => Some(&mut o.map_root_user),
         "map_current_user" => Some(&mut o.map_current_user),
@@ -162,11 +170,15 @@ fn read_joins(value: &Bound<'_, PyAny>) -> PyResult<Vec<Join>> {
     Ok(joins)
 }
 
-/// An fd, `(fd, types)`, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
+/// An fd, `(fd, types)`, `(fd, types, KnownNamespaces)`, a path, or `(type, device, inode, id, pid)`; `None` if it stands for nothing that must be entered.
 fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
+    let mut known = None;
     let (source, types) = if let Ok(fd) = item.extract::<RawFd>() {
         (JoinSource::Fd(fd), inspect::types_of_fd(fd))
     } else if let Ok((fd, bits)) = item.extract::<(RawFd, u32)>() {
+        (JoinSource::Fd(fd), NamespaceSet::from_bits(bits))
+    } else if let Ok((fd, bits, ids)) = item.extract::<(RawFd, u32, PyRef<'_, KnownNamespaces>)>() {
+        known = Some(Arc::clone(&ids.0));
         (JoinSource::Fd(fd), NamespaceSet::from_bits(bits))
     } else if let Ok(tuple) = item.cast::<PyTuple>() {
         let (bits, device, inode, id, pid) = tuple.extract()?;
@@ -178,5 +190,5 @@ fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
         let refused = |errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno });
         (JoinSource::Path(path), types.map_err(refused)?)
     };
-    Ok(types.map(|types| Join { source, types }))
+    Ok(types.map(|types| Join { source, types, known }))
 }

@@ -243,18 +243,18 @@ pub fn proc_at(path: &str) -> Options {
 }
 
 pub fn by_pidfd(other: &Living, names: &str) -> Join {
-    Join { source: JoinSource::Fd(other.0.process.pidfd().as_raw_fd()), types: types(names) }
+    Join::new(JoinSource::Fd(other.0.process.pidfd().as_raw_fd()), types(names))
 }
 
 pub fn by_path(other: &Living, name: &str) -> Join {
-    Join { source: JoinSource::Path(c(&format!("/proc/{}/ns/{name}", other.pid()))), types: types(name) }
+    Join::new(JoinSource::Path(c(&format!("/proc/{}/ns/{name}", other.pid()))), types(name))
 }
 
 /// A plan for each step that can fail, and how it does. `other` is in namespaces of all types.
 pub fn failing(other: &Living) -> Vec<(Arc<Plan>, (&'static str, Errno))> {
     let row = |options: Options, step: &'static str, errno: Errno| (plan(options), (step, errno));
     let yes = || program("uts", &["true"]);
-    let own_user = || vec![Join { source: JoinSource::Path(c("/proc/self/ns/user")), types: types("user") }];
+    let own_user = || vec![Join::new(JoinSource::Path(c("/proc/self/ns/user")), types("user"))];
     let myself = || Options { map_current_user: true, ..program("user", &["true"]) };
     output(Options { join: vec![by_pidfd(other, "user")], ..shell("", "echo 0 >/proc/sys/user/max_ipc_namespaces") });
     vec![
