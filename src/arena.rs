@@ -42,10 +42,10 @@ impl Arena {
         Ok(Self { memory, shared })
     }
 
-    /// The lowest address and the size of each stack.
+    /// The lowest address and the size of this stack.
     #[must_use]
-    pub fn stacks(&self) -> [(usize, usize); STACKS] {
-        std::array::from_fn(|stack| (self.memory.address(stack * (PAGE + STACK) + PAGE), STACK))
+    pub fn stack(&self, stack: usize) -> (usize, usize) {
+        (self.memory.address(stack * (PAGE + STACK) + PAGE), STACK)
     }
 
     /// What the processes of a run tell each other.

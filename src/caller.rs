@@ -79,6 +79,14 @@ impl Caller {
         caller
     }
 
+    /// Whether it would be the same now, for a plan of which only the environment and the caller's own ids decide.
+    #[must_use]
+    pub fn is_unchanged(&self, options: &Options) -> bool {
+        let maps_own = options.map_root_user || options.map_current_user;
+        let is_me = || (self.euid, self.egid) == (unistd::geteuid().as_raw(), unistd::getegid().as_raw());
+        (!maps_own || is_me()) && self.environment.is_environment()
+    }
+
     fn look_up_mapping(&mut self) {
         let capabilities = sys::effective_capabilities();
         self.may_map_users = capabilities & CAP_SETUID != 0;

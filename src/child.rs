@@ -14,18 +14,21 @@
 //! Everything that a step needs has been prepared by [`crate::plan`] and [`crate::spawn`].
 
 use std::ffi::CStr;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use nix::errno::Errno;
 
+use crate::arena::Arena;
+use crate::extras::{Extras, raw};
 use crate::namespace::{NAMESPACES, NamespaceSet};
 use crate::options::Join;
 use crate::plan::{MAX_STEPS, Plan, Side};
 use crate::step::{Exec, MapFile, OWN_FILES, Step};
 use crate::sys::{self, CStrArray, CloneArgs, SignalMask};
+use crate::time::Passage;
 
 /// What parent, intermediate process and child tell each other: memory that all of them see.
 #[repr(C)]
@@ -73,8 +76,8 @@ pub struct Progress {
 }
 
 impl Report {
-    /// Makes it as good as new for a run of that many steps.
-    pub fn clear(&self, steps: usize) {
+    /// Makes it as good as new for a run of this plan.
+    pub fn clear(&self, plan: &Plan) {
         for word in [&self.intermediate.stage, &self.child.stage, &self.init.stage, &self.go, &self.held, &self.ignored]
         {
             word.store(0, Relaxed);
@@ -83,12 +86,19 @@ impl Report {
         for number in errnos.into_iter().chain([&self.pid, &self.program_status]) {
             number.store(0, Relaxed);
         }
-        for fd in self.kept.iter().chain([&self.pidfd]) {
-            fd.store(-1, Relaxed);
-        }
-        for value in self.times[..steps].iter().chain(&self.namespaces).flatten() {
+        self.pidfd.store(-1, Relaxed);
+        for value in self.times[..plan.steps.len()].iter().flatten() {
             value.store(0, Relaxed);
         }
+        if plan.shares_files() {
+            self.namespaces.iter().flatten().for_each(|number| number.store(0, Relaxed));
+            self.kept.iter().for_each(|fd| fd.store(-1, Relaxed));
+        }
+    }
+
+    /// Id and inode of the namespaces that the program got, as far as it has noted them.
+    pub fn noted(&self) -> [[u64; 2]; NAMESPACES.len()] {
+        self.namespaces.each_ref().map(|numbers| numbers.each_ref().map(|number| number.load(Relaxed)))
     }
 }
 
@@ -113,34 +123,16 @@ pub struct Run<'a> {
     pub plan: &'a Plan,
     /// Where to say how it went.
     pub report: &'a Report,
-    /// Lowest address and size of each stack.
-    pub stacks: [(usize, usize); STACKS],
+    /// Where the stacks are.
+    pub arena: &'a Arena,
     /// What becomes 0, 1 and 2; -1 leaves it.
     pub stdio: [RawFd; 3],
-    /// `/proc` of the caller; -1 unless another mount namespace may be joined before it is needed.
-    pub proc: RawFd,
-    /// The descriptor of each namespace to join.
-    pub joins: &'a [RawFd],
-    /// A pidfd of the thread that clones; -1 without `kill_child`.
-    pub thread: RawFd,
     /// What the calling thread had blocked.
     pub mask: SignalMask,
-    /// The arguments of newuidmap(1) and newgidmap(1), the first being the program.
-    pub helpers: [Option<CStrArray>; 2],
-    /// Where they write their complaints; -1 without them.
-    pub helper_stderr: RawFd,
-    /// How to enter a time namespace.
-    pub time: Option<TimeEntry<'a>>,
-    /// The file of the init's program; -1 without an init.
-    pub image: RawFd,
-    /// The init's end of the socket to the caller; -1 unless it stands above the program.
-    pub socket: RawFd,
-    /// What an init closes when it is ready; -1 if nobody waits for that.
-    pub ready: RawFd,
-    /// The init's arguments, where they are not the step's own: the second is the program's pid.
-    pub init_argv: Option<CStrArray>,
     /// The clock of the timeline.
     pub clock: libc::clockid_t,
+    /// What only some plans need.
+    pub extras: &'a Extras,
 }
 
 /// What a child needs to enter a time namespace.
@@ -206,7 +198,7 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
 
 /// newuidmap(1) or newgidmap(1): everything else of the caller's is closed on exec.
 fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
-    let _ = sys::dup2(run.helper_stderr, 2);
+    let _ = sys::dup2(raw(run.extras.complaints.as_ref().map(|(_, write)| write)), 2);
     sys::set_signal_mask(run.mask);
     if let (Some(program), Some(exec)) = (argv.iter().next(), run.plan.exec()) {
         sys::execve(program, argv, &exec.envp);
@@ -274,7 +266,7 @@ impl Run<'_> {
     }
 
     fn clone_args(&self, flags: u64, exit_signal: i32, stack: usize) -> CloneArgs<'_> {
-        let stack = self.stacks[stack];
+        let stack = self.arena.stack(stack);
         let (pidfd, held) = (&self.report.pidfd, &self.report.held);
         CloneArgs { flags, exit_signal, stack, pidfd, held, legacy: self.plan.legacy }
     }
@@ -322,7 +314,12 @@ impl Run<'_> {
             sys::ignore_signal(libc::SIGCHLD)?;
         }
         let pidfd = sys::pidfd_of_self()?;
-        sys::send_fd(self.socket, pidfd)
+        sys::send_fd(self.socket(), pidfd)
+    }
+
+    /// The init's end; -1 unless it stands above the program.
+    fn socket(&self) -> RawFd {
+        raw(self.extras.sockets.as_ref().map(|(_, of_init)| of_init))
     }
 
     /// Its descriptors: what it lives by on 0, 1 and 2, and its own file until it is executed.
@@ -330,15 +327,15 @@ impl Run<'_> {
         const IMAGE: RawFd = 3;
         const READY: RawFd = 4;
         let prepare = || {
-            if self.socket >= 0 {
-                sys::dup2(self.socket, 0)?;
+            if self.socket() >= 0 {
+                sys::dup2(self.socket(), 0)?;
                 sys::close(1);
                 sys::close(2);
             }
             // Out of the way first, as each may be where the other belongs.
-            let image = sys::dup_above(self.image, READY + 1)?;
-            if self.ready >= 0 {
-                let ready = sys::dup_above(self.ready, READY + 1)?;
+            let image = sys::dup_above(raw(self.extras.image.as_ref()), READY + 1)?;
+            if let Some((_, ready)) = &self.extras.ready {
+                let ready = sys::dup_above(ready.as_raw_fd(), READY + 1)?;
                 sys::dup2(ready, READY)?;
             } else {
                 sys::close(READY);
@@ -346,20 +343,25 @@ impl Run<'_> {
             sys::dup_onto(image, IMAGE)?;
             close_fds(&[(READY.cast_unsigned() + 1, u32::MAX)], &[])
         };
-        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.init_argv.as_ref().unwrap_or(argv), None))
+        prepare().err().unwrap_or_else(|| sys::execveat(IMAGE, self.extras.init_argv.as_ref().unwrap_or(argv), None))
     }
 
     /// Becomes the program in between, which must keep the capability to enter also as an ordinary user.
     pub(crate) fn enter_time(&self) -> Errno {
-        let (Some(entry), Some(exec)) = (&self.time, self.plan.exec()) else { return Errno::EINVAL };
+        let (Some(entry), Some(exec)) = (self.time(), self.plan.exec()) else { return Errno::EINVAL };
         sys::pass_on_sys_admin();
         let passed = sys::set_inheritable(entry.namespace).and_then(|()| sys::set_inheritable(entry.report));
         passed.err().unwrap_or_else(|| sys::execveat(entry.image, entry.argv, Some(&exec.envp)))
     }
 
+    /// How to enter a time namespace.
+    fn time(&self) -> Option<TimeEntry<'_>> {
+        self.extras.passage.as_ref().map(Passage::entry)
+    }
+
     pub(crate) fn close_fds(&self, ranges: &[(u32, u32)]) -> sys::Result<()> {
         let mut keep = [-1; 3];
-        if let Some(entry) = &self.time {
+        if let Some(entry) = self.time() {
             keep = [entry.namespace, entry.image, entry.report];
         }
         close_fds(ranges, &keep)
@@ -379,8 +381,8 @@ impl Run<'_> {
                     continue;
                 }
                 // There may be more to join than is entered here.
-                let opened = self.plan.options.join.iter().zip(self.joins);
-                let fd = opened.rev().find(|(all, _)| all.source == join.source).map_or(-1, |(_, fd)| *fd);
+                let opened = self.plan.options.join.iter().zip(&self.extras.joins);
+                let fd = opened.rev().find(|(all, _)| all.source == join.source).map_or(-1, |(_, fd)| fd.raw());
                 match sys::setns(fd, join.types.bits()) {
                     Ok(()) => *entered = true,
                     Err(Errno::EPERM) if round == 0 && has_user => {}
@@ -403,9 +405,10 @@ impl Run<'_> {
 
     /// `path` begins with `/proc/`, which may be missing or another one in a mount namespace that was joined.
     pub(crate) fn write_proc(&self, path: &CStr, text: &[u8]) -> sys::Result<()> {
+        let proc = raw(self.extras.proc.as_ref());
         let below = path.to_bytes_with_nul().get("/proc/".len()..).unwrap_or_default();
         let file = match CStr::from_bytes_with_nul(below) {
-            Ok(below) if self.proc >= 0 => sys::openat(self.proc, below, libc::O_WRONLY)?,
+            Ok(below) if proc >= 0 => sys::openat(proc, below, libc::O_WRONLY)?,
             _ => sys::openat(libc::AT_FDCWD, path, libc::O_WRONLY)?,
         };
         let written = sys::write(file, text);
@@ -428,7 +431,7 @@ impl Run<'_> {
     }
 
     pub(crate) fn map_helper(&self, file: MapFile) -> sys::Result<()> {
-        let Some(argv) = &self.helpers[usize::from(file == MapFile::Groups)] else {
+        let Some(argv) = &self.extras.helpers[usize::from(file == MapFile::Groups)] else {
             return Err(Errno::ENOENT);
         };
         let flags = self.base_flags() | libc::CLONE_VFORK as u64;
@@ -456,7 +459,7 @@ impl Run<'_> {
 
     pub(crate) fn note_namespaces(&self, types: NamespaceSet, by_pidfd: bool) {
         for (index, row) in types.rows() {
-            let time = self.time.as_ref().filter(|_| row.flag == NamespaceSet::TIME.bits());
+            let time = self.time().filter(|_| row.flag == NamespaceSet::TIME.bits());
             let noted = match time {
                 // It will be entered last.
                 Some(entry) => sys::namespace_numbers(entry.namespace, c""),
@@ -493,7 +496,7 @@ impl Run<'_> {
     /// The signal follows the thread that cloned; if that is gone already, the signal would never come.
     pub(crate) fn parent_death_signal(&self, signal: i32) -> sys::Result<()> {
         sys::prctl(libc::PR_SET_PDEATHSIG, u64::from(signal.cast_unsigned()))?;
-        if sys::poll_readable(self.thread, Some(Duration::ZERO))? {
+        if sys::poll_readable(raw(self.extras.thread.as_ref()), Some(Duration::ZERO))? {
             sys::exit(128 + signal);
         }
         Ok(())

@@ -58,6 +58,7 @@ mod child;
 mod dumpable;
 mod enter;
 mod error;
+mod extras;
 mod idmap;
 mod init;
 pub mod inspect;
@@ -75,6 +76,7 @@ mod spawn;
 mod step;
 mod sys;
 mod time;
+mod timeline;
 mod twin;
 mod visit;
 

@@ -57,6 +57,46 @@ pub struct Plan {
     pub(crate) legacy: bool,
     /// The request, without what the steps own.
     pub options: Options,
+    shape: Shape,
+}
+
+/// What a run asks of the steps again and again.
+#[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+struct Shape {
+    clone: usize,
+    clone_flags: NamespaceSet,
+    steps_of_child: usize,
+    has_intermediate: bool,
+    shares_files: bool,
+    copies_memory: bool,
+    needs_extras: bool,
+}
+
+impl Shape {
+    fn of(steps: &[(Side, Step)], o: &Options) -> Self {
+        let clone = steps.iter().position(|(_, step)| matches!(step, Step::Clone(_))).unwrap_or(0);
+        let clone_flags = match steps.get(clone) {
+            Some((_, Step::Clone(types))) => *types,
+            _ => NamespaceSet::EMPTY,
+        };
+        let copies_memory = enters_time_first(o.flags) && time_to_enter(o).is_some();
+        let upto_last = steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1);
+        // The last step is the program's in between, where a time namespace is entered by one.
+        let in_between = usize::from(time_to_enter(o).is_some() && !copies_memory);
+        let has = |wanted: fn(&Step) -> bool| steps.iter().any(|(_, step)| wanted(step));
+        let simple = o.join.is_empty() && o.kill_child.is_none() && o.init.is_none();
+        Self {
+            clone,
+            clone_flags,
+            steps_of_child: upto_last - in_between,
+            has_intermediate: steps.iter().any(|(side, _)| *side == Side::Intermediate),
+            shares_files: has(|step| matches!(step, Step::UnshareFiles | Step::Keep(..))),
+            copies_memory,
+            needs_extras: !simple
+                || has(|step| matches!(step, Step::MapHelper(..) | Step::Setuid(_) | Step::Setgid(_))),
+        }
+    }
 }
 
 impl Plan {
@@ -135,7 +175,7 @@ impl Plan {
             steps.push((Side::Init, Step::ExecInit(CStrArray::default())));
         }
         debug_assert!(steps.len() < MAX_STEPS);
-        Ok(Self { steps, legacy: false, options })
+        Ok(Self { shape: Shape::of(&steps, &options), steps, legacy: false, options })
     }
 
     /// The same plan for a kernel or a seccomp profile without clone3(2): the time namespace, which has no flag in
@@ -157,13 +197,18 @@ impl Plan {
                 other => (*side, other.clone()),
             });
         }
-        Self { steps, legacy: true, options: self.options.clone() }
+        Self { shape: Shape::of(&steps, &self.options), steps, legacy: true, options: self.options.clone() }
     }
 
     /// Whether a process is needed between the caller and the child.
     #[must_use]
     pub fn has_intermediate(&self) -> bool {
-        self.steps.iter().any(|(side, _)| *side == Side::Intermediate)
+        self.shape.has_intermediate
+    }
+
+    /// Whether a run needs more than memory and a signal mask, see [`crate::extras`].
+    pub(crate) fn needs_extras(&self) -> bool {
+        self.shape.needs_extras
     }
 
     /// The time namespace to enter, by a program in between: the kernel lets nobody who shares memory enter one.
@@ -175,32 +220,27 @@ impl Plan {
     /// Whether the first process must have a memory of its own, to enter a time namespace before the new ones are made.
     #[must_use]
     pub fn copies_memory(&self) -> bool {
-        enters_time_first(self.options.flags) && time_to_enter(&self.options).is_some()
+        self.shape.copies_memory
     }
 
     /// Whether the child begins with the descriptor table of the caller.
     pub(crate) fn shares_files(&self) -> bool {
-        self.steps.iter().any(|(_, step)| matches!(step, Step::UnshareFiles | Step::Keep(..)))
+        self.shape.shares_files
     }
 
     /// The index of the parent's clone.
     pub(crate) fn clone_index(&self) -> usize {
-        self.steps.iter().position(|(_, step)| matches!(step, Step::Clone(_))).unwrap_or(0)
+        self.shape.clone
     }
 
     /// The namespaces that the parent's clone makes.
     pub(crate) fn clone_flags(&self) -> NamespaceSet {
-        match &self.steps[self.clone_index()].1 {
-            Step::Clone(types) => *types,
-            _ => NamespaceSet::EMPTY,
-        }
+        self.shape.clone_flags
     }
 
     /// How many steps there are up to the last one that the child takes in our memory, itself included.
     pub(crate) fn steps_of_child(&self) -> usize {
-        let steps = self.steps.iter().rposition(|(side, _)| *side == Side::Child).map_or(0, |index| index + 1);
-        // The last is then the program's in between.
-        if self.enters_time().is_some() { steps - 1 } else { steps }
+        self.shape.steps_of_child
     }
 
     /// What the last step of the child executes.

@@ -80,18 +80,24 @@ impl Process {
         *self.state()
     }
 
+    /// Its return code, if that is known already.
+    #[must_use]
+    pub fn returncode(&self) -> Option<i32> {
+        self.state().as_ref().map(|exit| exit.returncode)
+    }
+
     fn state(&self) -> MutexGuard<'_, Option<Exit>> {
         self.exit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reaps it if it has ended.
+    /// Reaps it if it has ended, and returns its return code.
     ///
     /// # Errors
     ///
     /// What waitid(2) says, other than that there is nothing to wait for.
-    pub fn poll(&self) -> Result<Option<Exit>, Errno> {
-        if let Some(exit) = self.exit() {
-            return Ok(Some(exit));
+    pub fn poll(&self) -> Result<Option<i32>, Errno> {
+        if let Some(known) = self.returncode() {
+            return Ok(Some(known));
         }
         match sys::waitid(self.child(), libc::WNOHANG) {
             Ok(waited) => Ok(waited.map(|waited| self.keep(waited.into()))),
@@ -101,7 +107,7 @@ impl Process {
     }
 
     /// What it used is known to the one thread that has reaped it, and to nobody who came later.
-    fn keep(&self, mut exit: Exit) -> Exit {
+    fn keep(&self, mut exit: Exit) -> i32 {
         let mut state = self.state();
         // A PID 1 cannot end by the program's signal, so it says how that ended, unless it was killed itself.
         if let Some(status) = self.init.as_ref().and_then(|init| sys::receive_number(init.socket.as_fd())) {
@@ -112,12 +118,12 @@ impl Process {
         if state.is_none_or(|known| known.rusage.is_none()) {
             *state = Some(exit);
         }
-        exit
+        exit.returncode
     }
 
     /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
     /// that, 0 is what `subprocess` says.
-    fn taken(&self) -> Result<Option<Exit>, Errno> {
+    fn taken(&self) -> Result<Option<i32>, Errno> {
         if !sys::poll_readable(self.child().as_raw_fd(), Some(Duration::ZERO))? {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
@@ -127,22 +133,22 @@ impl Process {
         }
         // Another thread that waits for it may have the status, and be about to say so.
         for _ in 0..1000 {
-            if let Some(exit) = self.exit() {
-                return Ok(Some(exit));
+            if let Some(known) = self.returncode() {
+                return Ok(Some(known));
             }
             thread::yield_now();
         }
         Ok(Some(self.keep(Exit::from_wait_status(0))))
     }
 
-    /// Sleeps until it ends, and reaps it; `None` if the time is over before.
+    /// Sleeps until it ends, reaps it and returns its return code; `None` if the time is over before.
     ///
     /// # Errors
     ///
     /// `EINTR` when a signal handler ran: call again.
-    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<Exit>, Errno> {
-        if let Some(exit) = self.exit() {
-            return Ok(Some(exit));
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<Option<i32>, Errno> {
+        if let Some(known) = self.returncode() {
+            return Ok(Some(known));
         }
         if timeout.is_none() {
             // Without a time to look at, one system call does it.
@@ -158,8 +164,8 @@ impl Process {
             if !sys::poll_readable(self.child().as_raw_fd(), left)? {
                 return Ok(None);
             }
-            if let Some(exit) = self.poll()? {
-                return Ok(Some(exit));
+            if let Some(returncode) = self.poll()? {
+                return Ok(Some(returncode));
             }
             // A tracer has it: dead, but not yet ours.
             thread::yield_now();

@@ -3,6 +3,7 @@
 mod child;
 mod convert;
 mod enter;
+mod lately;
 mod process;
 mod scan;
 mod target;
@@ -96,16 +97,23 @@ fn plan(
         ..Options::default()
     };
     read_options(options, &mut request)?;
-    make_plan(py, flags, argv, executable, request)
+    Ok(PyPlan(make_plan(py, flags, argv, executable, request)?.0))
 }
 
-fn make_plan(py: Python<'_>, flags: u32, argv: Vec<Text>, executable: Text, options: Options) -> PyResult<PyPlan> {
+/// The plan, and what it depends on.
+fn make_plan(
+    py: Python<'_>,
+    flags: u32,
+    argv: Vec<Text>,
+    executable: Text,
+    options: Options,
+) -> PyResult<(Arc<Plan>, Caller)> {
     let flags = NamespaceSet::from_bits(flags).ok_or_else(|| PyValueError::new_err("unknown namespace bit"))?;
     let argv = argv.into_iter().map(|text| text.0).collect();
     let request = Options { flags, argv, executable: executable.0, ..options };
     let caller = Caller::for_options(&request);
     let plan = Plan::new(request, &caller).map_err(|error| raise(py, &error))?;
-    Ok(PyPlan(Arc::new(plan)))
+    Ok((Arc::new(plan), caller))
 }
 
 /// Invalid requests are ValueErrors; the rest is `nslab.SpawnError`, which lives in Python.
@@ -243,7 +251,7 @@ fn unmount(py: Python<'_>, path: Text) -> PyResult<()> {
 fn hold(py: Python<'_>, bits: u32, options: &Bound<'_, PyDict>) -> PyResult<Vec<(RawFd, u32)>> {
     let mut nobody = Options { keep: true, ..Options::default() };
     read_options(options, &mut nobody)?;
-    let plan = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), nobody)?;
-    let held = py.detach(|| crate::spawn::hold(&plan.0)).map_err(|error| raise(py, &error))?;
+    let (plan, _) = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), nobody)?;
+    let held = py.detach(|| crate::spawn::hold(&plan)).map_err(|error| raise(py, &error))?;
     Ok(held.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect())
 }

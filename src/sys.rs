@@ -247,7 +247,17 @@ impl CStrArray {
     /// A copy of this process's environment, `NAME=value` each.
     #[must_use]
     pub fn environment() -> Self {
-        Self::new(environment())
+        // SAFETY: each points at a string with its NUL.
+        Self::new(environment().map(|string| unsafe { CStr::from_ptr(string) }))
+    }
+
+    /// Whether it still is this process's environment.
+    #[must_use]
+    pub fn is_environment(&self) -> bool {
+        let mut kept = self.0.pointers.iter().take_while(|pointer| !pointer.is_null());
+        // SAFETY: all point at strings with their NUL.
+        let same = |string| kept.next().is_some_and(|copy| unsafe { libc::strcmp(string, *copy) } == 0);
+        environment().all(same) && kept.next().is_none()
     }
 
     /// The same as `new`, but the string at `index` is one that will be written later.
@@ -971,8 +981,8 @@ pub fn pidfd_probe(pidfd: RawFd) -> Result<()> {
     done(call!(libc::SYS_pidfd_send_signal, pidfd, 0, 0, 0))
 }
 
-/// The environment. Who changes it meanwhile without Python's lock breaks getenv(3) everywhere else too.
-fn environment() -> impl Iterator<Item = &'static CStr> {
+/// The environment's strings. Who changes it meanwhile without Python's lock breaks getenv(3) everywhere else too.
+fn environment() -> impl Iterator<Item = *const c_char> {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
@@ -981,9 +991,9 @@ fn environment() -> impl Iterator<Item = &'static CStr> {
     std::iter::from_fn(move || {
         // SAFETY: as above; the end has not been passed.
         unsafe {
-            let string = next.as_ref().filter(|string| !string.is_null())?;
+            let string = *next.as_ref().filter(|string| !string.is_null())?;
             next = next.add(1);
-            Some(CStr::from_ptr(*string))
+            Some(string)
         }
     })
 }

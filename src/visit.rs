@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize}
 use nix::errno::Errno;
 
 use crate::arena::Arena;
+use crate::child::CHILD_STACK;
 use crate::namespace::NamespaceSet;
 use crate::sys::{self, CloneArgs, SignalMask};
 
@@ -164,7 +165,7 @@ impl<'a> Visit<'a> {
         let (none, unused) = (AtomicI32::new(-1), AtomicU32::new(0));
         let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64;
         // Without an exit signal only who knows its pid can reap it.
-        let [stack, ..] = arena.stacks();
+        let stack = arena.stack(CHILD_STACK);
         let args = CloneArgs { flags, exit_signal: 0, stack, pidfd: &none, held: &unused, legacy: true };
         let before = sys::set_signal_mask(SignalMask::MAX);
         let cloned = sys::clone(args, child, self);

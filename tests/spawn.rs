@@ -68,13 +68,13 @@ fn the_timeline_has_every_step_in_its_order() {
         let spawned = spawn(&plan(options), [-1; 3]).unwrap();
         let after = now();
         wait(&spawned.process);
-        assert_eq!(spawned.timeline.len(), spawned.plan.steps.len());
+        assert_eq!(spawned.timeline().len(), spawned.plan.steps.len());
         for side in [Side::Parent, Side::Intermediate, Side::Child] {
-            let steps = spawned.plan.steps.iter().zip(&spawned.timeline);
+            let steps = spawned.plan.steps.iter().zip(spawned.timeline());
             let mut last = before;
             for ((_, step), (start, duration)) in steps.filter(|((owner, _), _)| *owner == side) {
-                assert!(last <= *start && start + duration <= after, "{}: {:?}", step.name(), spawned.timeline);
-                last = *start;
+                assert!(last <= start && start + duration <= after, "{}: {:?}", step.name(), spawned.timeline());
+                last = start;
             }
         }
     }

@@ -56,10 +56,22 @@ class Child:
     """The class that `nslab.Process` stands on: a child that executes its program, once it has been started."""
 
     def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
-    def _start(self, flags: Any, argv: Any, options: dict[str, Any], converted: bool, /) -> bool:
+    def _start(
+        self,
+        flags: Any,
+        argv: Any,
+        options: dict[str, Any],
+        bits: int | None = None,
+        own: dict[str, Any] | None = None,
+        /,
+    ) -> bool:
         """Starts a program that gets nothing but namespaces; False, and nothing done, if the call asks for more."""
     def _run(self, plan: Plan, stdin: int, stdout: int, stderr: int) -> None:
         """Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own."""
+    @property
+    def _child_created(self) -> bool:
+        """Whether there is, or was, a process."""
+    def __del__(self) -> None: ...
     def wait(self, timeout: float | None = None) -> int:
         """Waits for the child to end and returns the return code; see `subprocess.Popen.wait`."""
     def _sleep(self, timeout: float | None = None, /) -> int | None:

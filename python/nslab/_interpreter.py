@@ -195,7 +195,7 @@ class Interpreter:
             self.process.kill()
 
     def _is_running(self) -> bool:
-        return self.process._child_created and self.process.returncode is None  # type: ignore[attr-defined]
+        return self.process._child_created and self.process.returncode is None
 
     def _kill_group(self) -> None:
         try:

@@ -90,32 +90,31 @@ class Process(_core.Child, PopenBase):
 
     def _make(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
         try:
-            if subprocess._active:  # type: ignore[attr-defined]
-                subprocess._cleanup()  # type: ignore[attr-defined]
-            is_plain = not (positional or self._by_subprocess)
-            # After a program has run every line of Python is cold: most calls need no more of it than this.
-            if is_plain and self._start_plain(args, flags, options, False):
-                return
-            self._request = bits, own = parse_flags(flags), _take_own(options)
-            if is_plain and not options and self._start_plain(args, bits, own, True):
-                return
-            if sys.flags.warn_default_encoding:
-                _options.say_encoding(options)
-            super().__init__(args, *positional, **options)
+            in_full = positional or self._by_subprocess or subprocess._active  # type: ignore[attr-defined]
+            if in_full or not self._start(flags, args, options):
+                self._make_in_full(args, positional, flags, options)
         except BaseException as error:
-            self._end()
-            if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
-                # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
-                raise from_core(error.errno, "clone", "", None) from None
+            self._give_up(error)
             raise
 
-    def _start_plain(self, args: Any, flags: Any, options: dict[str, Any], converted: bool) -> bool:
-        """Do what `subprocess` would for a call with nothing but the program; its attributes are the class's."""
-        try:
-            return self._start(flags, args, options, converted)
-        except SpawnError as error:
-            _name_file(error, args[0], None)
-            raise
+    def _make_in_full(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
+        """Do what the core does not by itself: convert the options, and ask `subprocess` for the streams."""
+        if subprocess._active:  # type: ignore[attr-defined]
+            subprocess._cleanup()  # type: ignore[attr-defined]
+        rest = dict(options)
+        self._request = bits, own = parse_flags(flags), _take_own(rest)
+        if not (rest or positional or self._by_subprocess) and self._start(flags, args, options, bits, own):
+            return
+        if sys.flags.warn_default_encoding:
+            _options.say_encoding(rest)
+        super().__init__(args, *positional, **rest)
+
+    def _give_up(self, error: BaseException) -> None:
+        """End a child that its caller will never get; complete what is said of it."""
+        self._end()
+        if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
+            # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
+            raise from_core(error.errno, "clone", "", None) from None
 
     def _end(self) -> None:
         """End a child that its caller never got, as an exception came between."""
@@ -216,11 +215,11 @@ class Process(_core.Child, PopenBase):
         if self.returncode is None:
             self._signal(sig)
 
-    def __del__(self, *args: Any) -> None:
-        if self.returncode is None:
-            if not self._known:
-                self._end()
-            super().__del__(*args)
+    def _forsaken(self) -> None:
+        """Its last reference goes, and nobody has waited for it."""
+        if not self._known:
+            self._end()
+        PopenBase.__del__(self)
 
     # ------------------------------------------------------------------------------------------- what it knows
 
@@ -273,6 +272,7 @@ class _Plain(PopenBase):
         self._closed_child_pipe_fds = True
 
 
+# A call with nothing but the program sets no more than differs from these.
 for _name, _value in vars(_Plain("true")).items():
     setattr(Process, _name, _value)
 

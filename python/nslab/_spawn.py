@@ -28,11 +28,18 @@ if TYPE_CHECKING:
 
 def _forwarded(declared: Function) -> Function:
     """Give the declared signature to a function that passes on only what it was given: most calls name few options."""
+    new, still_alive = Process.__new__, subprocess._active  # type: ignore[attr-defined]
 
     @functools.wraps(declared)  # type: ignore[arg-type]
     def spawn(flags: Flags, argv: Argv, **options: Any) -> Process:
-        process = Process.__new__(Process)
-        process._make(argv, (), flags, options)
+        process = new(Process)
+        try:
+            # After a program has run every line of Python is cold: most calls need no more of it than this.
+            if still_alive or not process._start(flags, argv, options):
+                process._make_in_full(argv, (), flags, options)
+        except BaseException as error:
+            process._give_up(error)
+            raise
         # Only now, with no call left in which a signal handler could raise before the caller has it.
         process._known = True
         return process

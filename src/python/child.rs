@@ -12,17 +12,30 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::convert::{read_options, read_switches};
-use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
+use super::{IdRow, PyPlan, lately, make_plan, os_error, raise, rows};
 use crate::spawn::Spawned;
-use crate::{NamespaceSet, Options, spawn};
+use crate::{NamespaceSet, Options, Plan, spawn};
 
 /// A child that executes its program, once it has been started.
 #[pyclass(module = "nslab._core", frozen, subclass)]
-pub struct Child(OnceLock<Spawned>);
+pub struct Child(OnceLock<Box<Spawned>>);
 
 impl Child {
     fn made(&self) -> PyResult<&Spawned> {
-        self.0.get().ok_or_else(|| PyValueError::new_err("the process was never started"))
+        self.0.get().map(AsRef::as_ref).ok_or_else(|| PyValueError::new_err("the process was never started"))
+    }
+
+    fn run(slf: &Bound<'_, Self>, plan: &Arc<Plan>, stdio: [RawFd; 3]) -> PyResult<()> {
+        let py = slf.py();
+        let spawned = match py.detach(|| spawn(plan, stdio)) {
+            Ok(spawned) => spawned,
+            Err(error) => return Err(raise(py, &error)),
+        };
+        let pid = spawned.process.pid();
+        if slf.get().0.set(spawned).is_err() {
+            return Err(PyValueError::new_err("the process was started already"));
+        }
+        slf.setattr(intern!(py, "pid"), pid)
     }
 
     /// Sleeps until it ends; None when the time is over first.
@@ -33,7 +46,7 @@ impl Child {
         loop {
             let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
             match py.detach(|| process.wait(left)) {
-                Ok(exit) => return Ok(exit.map(|exit| exit.returncode)),
+                Ok(ended) => return Ok(ended),
                 Err(Errno::EINTR) => py.check_signals()?,
                 Err(errno) => return Err(os_error(errno)),
             }
@@ -51,51 +64,65 @@ impl Child {
     }
 
     /// Starts a program that gets nothing but namespaces, as `subprocess` would; False, and nothing done, if the call
-    /// asks for more than this understands: of `options` that are not `converted` it takes the switches only.
-    #[pyo3(signature = (flags, argv, options, converted, /))]
+    /// asks for more than this understands. That is more once Python has converted it: `bits` for the flags, `own` for
+    /// the options.
+    #[pyo3(signature = (flags, argv, options, bits=None, own=None, /))]
     fn _start(
         slf: &Bound<'_, Self>,
         flags: &Bound<'_, PyAny>,
         argv: &Bound<'_, PyAny>,
         options: &Bound<'_, PyDict>,
-        converted: bool,
+        bits: Option<u32>,
+        own: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<bool> {
         static AUDIT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let py = slf.py();
-        let (Some(bits), Some(program)) = (known_flags(flags)?, plain_program(argv)) else { return Ok(false) };
-        let mut request = Options { close_fds: true, restore_signals: true, ..Options::default() };
-        if converted {
-            read_options(options, &mut request)?;
-        } else if !read_switches(options, &mut request) {
-            return Ok(false);
-        }
+        let Ok(argv) = argv.cast_exact::<PyList>() else { return Ok(false) };
+        let Ok(program) = argv.get_item(0) else { return Ok(false) };
+        let plan = match lately::find(flags, argv, options) {
+            Some(plan) => plan,
+            None => match plain_plan(flags, argv, options, bits, own)? {
+                Some(plan) => plan,
+                None => return Ok(false),
+            },
+        };
         slf.setattr(intern!(py, "args"), argv)?;
         let event = (intern!(py, "subprocess.Popen"), &program, argv, py.None(), py.None());
         AUDIT.import(py, "sys", "audit")?.call1(event)?;
-        let plan = make_plan(py, bits, argv.extract()?, program.extract()?, request)?;
-        Self::_run(slf, &plan, -1, -1, -1)?;
-        Ok(true)
+        match Self::run(slf, &plan, [-1; 3]) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(name_program(error, &program)),
+        }
     }
 
     /// Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`.
     fn _run(slf: &Bound<'_, Self>, plan: &PyPlan, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<()> {
-        let py = slf.py();
-        let spawned = py.detach(|| spawn(&plan.0, [stdin, stdout, stderr])).map_err(|error| raise(py, &error))?;
-        let pid = spawned.process.pid();
-        if slf.get().0.set(spawned).is_err() {
-            return Err(PyValueError::new_err("the process was started already"));
+        Self::run(slf, &plan.0, [stdin, stdout, stderr])
+    }
+
+    /// Whether there is, or was, a process.
+    #[getter]
+    fn _child_created(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Most have been waited for, and there is nothing to do.
+    fn __del__(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if slf.get().0.get().is_some_and(|spawned| spawned.process.returncode().is_none()) {
+            slf.call_method0(intern!(slf.py(), "_forsaken"))?;
         }
-        slf.setattr(intern!(py, "pid"), pid)?;
-        slf.setattr(intern!(py, "_child_created"), true)
+        Ok(())
     }
 
     /// Waits for the child to end and returns the return code; see `subprocess.Popen.wait`.
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        let known = slf.getattr(intern!(py, "returncode"))?;
-        if !known.is_none() {
-            return Ok(known);
+        if slf.get().0.get().is_none_or(|spawned| spawned.process.returncode().is_some()) {
+            let known = slf.getattr(intern!(py, "returncode"))?;
+            if !known.is_none() {
+                return Ok(known);
+            }
         }
         if timeout.is_some() {
             return slf.call_method1("_wait_as_subprocess", (timeout,));
@@ -125,8 +152,7 @@ impl Child {
     /// The return code if it has ended, else None.
     fn _look(&self) -> PyResult<Option<i32>> {
         let Some(spawned) = self.0.get() else { return Ok(None) };
-        let exit = spawned.process.poll().map_err(os_error)?;
-        Ok(exit.map(|exit| exit.returncode))
+        spawned.process.poll().map_err(os_error)
     }
 
     /// Sends a signal to this process and no other.
@@ -159,8 +185,8 @@ impl Child {
     /// `(name, start, duration)` of each step in nanoseconds of `CLOCK_MONOTONIC`.
     fn _step_times(&self) -> PyResult<Vec<(&'static str, u64, u64)>> {
         let spawned = self.made()?;
-        let steps = spawned.plan.steps.iter().zip(&spawned.timeline);
-        Ok(steps.map(|((_, step), (start, duration))| (step.name(), *start, *duration)).collect())
+        let steps = spawned.plan.steps.iter().zip(spawned.timeline());
+        Ok(steps.map(|((_, step), (start, duration))| (step.name(), start, duration)).collect())
     }
 
     /// `(type, device, inode, id)` of each namespace of the program.
@@ -186,9 +212,41 @@ fn known_flags(flags: &Bound<'_, PyAny>) -> PyResult<Option<u32>> {
     known.get_item(text)?.map(|bits| bits.extract()).transpose()
 }
 
-/// The first item of a list.
-fn plain_program<'py>(argv: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
-    argv.cast_exact::<PyList>().ok()?.get_item(0).ok()
+/// Gives the exception the file name that `subprocess` gives: the program as it was passed.
+#[cold]
+fn name_program(error: PyErr, program: &Bound<'_, PyAny>) -> PyErr {
+    let value = error.value(program.py());
+    let of_program = value.getattr("step").and_then(|step| step.eq("execve"));
+    match of_program {
+        Ok(true) => value.setattr("filename", program).err().unwrap_or(error),
+        _ => error,
+    }
+}
+
+/// Makes a plan without streams or other options of `subprocess`, and keeps it for the next time.
+#[cold]
+fn plain_plan(
+    flags: &Bound<'_, PyAny>,
+    argv: &Bound<'_, PyList>,
+    options: &Bound<'_, PyDict>,
+    bits: Option<u32>,
+    own: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Option<Arc<Plan>>> {
+    let mut request = Options { close_fds: true, restore_signals: true, ..Options::default() };
+    let bits = match (bits, own) {
+        (Some(bits), Some(own)) => {
+            read_options(own, &mut request)?;
+            bits
+        }
+        _ => match known_flags(flags)? {
+            Some(bits) if read_switches(options, &mut request) => bits,
+            _ => return Ok(None),
+        },
+    };
+    let program = argv.get_item(0)?.extract()?;
+    let (plan, caller) = make_plan(argv.py(), bits, argv.extract()?, program, request)?;
+    lately::keep(flags, argv, options, caller, &plan);
+    Ok(Some(plan))
 }
 
 fn rusage_tuple<'py>(py: Python<'py>, usage: &libc::rusage) -> PyResult<Bound<'py, PyTuple>> {

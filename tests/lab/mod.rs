@@ -85,7 +85,10 @@ pub fn output(options: Options) -> String {
 pub fn wait(process: &Process) -> Exit {
     loop {
         match process.wait(None) {
-            Ok(exit) => return exit.unwrap(),
+            Ok(ended) => {
+                assert!(ended.is_some());
+                return process.exit().unwrap();
+            }
             Err(errno) => assert_eq!(errno, Errno::EINTR),
         }
     }
@@ -101,7 +104,7 @@ pub fn refused(plan: &Arc<Plan>) -> (&'static str, Errno) {
 }
 
 /// A child that lives until it is dropped.
-pub struct Living(pub Spawned);
+pub struct Living(pub Box<Spawned>);
 
 impl Living {
     /// In namespaces of all types, with this host name.
