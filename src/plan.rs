@@ -160,6 +160,19 @@ impl Plan {
         Self { steps, legacy: true, options: self.options.clone() }
     }
 
+    /// The same plan, with descriptors of the new namespaces left in the caller: also of a program that ends at once.
+    #[must_use]
+    pub(crate) fn keeping(&self) -> Self {
+        let mut steps = self.steps.clone();
+        let by_pidfd = steps.iter().any(|(_, step)| matches!(step, Step::NoteNamespaces(_, true)));
+        // As long as the child has the caller's table.
+        let shared = steps.iter().position(|(_, step)| matches!(step, Step::UnshareFiles));
+        if let Some(index) = shared.filter(|_| !self.options.flags.is_empty()) {
+            steps.insert(index, (steps[index].0, Step::Keep(self.options.flags, by_pidfd)));
+        }
+        Self { steps, legacy: self.legacy, options: self.options.clone() }
+    }
+
     /// Whether a process is needed between the caller and the child.
     #[must_use]
     pub fn has_intermediate(&self) -> bool {

@@ -59,13 +59,16 @@ impl Spawned {
 ///
 /// The step that failed, or in which the child was killed. Nothing is left behind.
 pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Spawned, Error> {
-    if plan.options.kill_child.is_none() {
-        return spawn_here(Arc::clone(plan), stdio, None);
-    }
-    let mask = sys::set_signal_mask(SignalMask::MAX);
-    sys::set_signal_mask(mask);
-    let job = Arc::clone(plan);
-    keeper::run(move || spawn_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
+    made(plan, stdio).map(|(spawned, _)| spawned)
+}
+
+/// The same, and a descriptor of each new namespace: what is in there can be looked at when the program has ended.
+///
+/// # Errors
+///
+/// As for [`spawn`].
+pub fn spawn_and_keep(plan: &Plan, stdio: [RawFd; 3]) -> Result<(Spawned, Kept), Error> {
+    made(&Arc::new(plan.keeping()), stdio)
 }
 
 /// Makes the namespaces of a plan to keep, and returns a descriptor of each.
@@ -80,14 +83,20 @@ pub fn hold(plan: &Arc<Plan>) -> Result<Kept, Error> {
     Ok(kept)
 }
 
-/// `mask` is what the program gets as signal mask, where that is not this thread's.
-fn spawn_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<Spawned, Error> {
-    made_here(plan, stdio, mask).map(|(spawned, _)| spawned)
-}
-
 /// A descriptor of each namespace.
 pub type Kept = Vec<(&'static NamespaceType, OwnedFd)>;
 
+fn made(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<(Spawned, Kept), Error> {
+    if plan.options.kill_child.is_none() {
+        return made_here(Arc::clone(plan), stdio, None);
+    }
+    let mask = sys::set_signal_mask(SignalMask::MAX);
+    sys::set_signal_mask(mask);
+    let job = Arc::clone(plan);
+    keeper::run(move || made_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
+}
+
+/// `mask` is what the program gets as signal mask, where that is not this thread's.
 fn made_here(plan: Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<(Spawned, Kept), Error> {
     match attempt(&plan, stdio, mask) {
         Err(Error::Step { step: "clone", errno: Errno::ENOSYS, .. }) if !plan.legacy => {

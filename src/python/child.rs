@@ -1,6 +1,8 @@
 //! The class that `nslab.Process` stands on, with `subprocess.Popen` beside it.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,8 +15,21 @@ use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::convert::{read_options, read_switches};
 use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
-use crate::spawn::Spawned;
+use crate::spawn::{Kept, Spawned, spawn_and_keep};
 use crate::{NamespaceSet, Options, spawn};
+
+static KEEPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether each child, from now on, leaves descriptors of its new namespaces, with the bit of each, in its ``_kept``.
+#[pyfunction]
+pub fn keep_namespaces(on: bool) {
+    KEEPS.store(on, Relaxed);
+}
+
+/// Descriptors that are the caller's to close, and the bit of each.
+pub fn numbers(kept: Kept) -> Vec<(RawFd, u32)> {
+    kept.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect()
+}
 
 /// A child that executes its program, once it has been started.
 #[pyclass(module = "nslab._core", frozen, subclass)]
@@ -80,7 +95,14 @@ impl Child {
     /// Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`.
     fn _run(slf: &Bound<'_, Self>, plan: &PyPlan, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<()> {
         let py = slf.py();
-        let spawned = py.detach(|| spawn(&plan.0, [stdin, stdout, stderr])).map_err(|error| raise(py, &error))?;
+        let stdio = [stdin, stdout, stderr];
+        let spawned = if KEEPS.load(Relaxed) {
+            let (spawned, kept) = py.detach(|| spawn_and_keep(&plan.0, stdio)).map_err(|error| raise(py, &error))?;
+            slf.setattr("_kept", numbers(kept))?;
+            spawned
+        } else {
+            py.detach(|| spawn(&plan.0, stdio)).map_err(|error| raise(py, &error))?
+        };
         let pid = spawned.process.pid();
         if slf.get().0.set(spawned).is_err() {
             return Err(PyValueError::new_err("the process was started already"));
