@@ -41,6 +41,17 @@ def test_one_of_each_kind(kind: str) -> None:
 
 
 @pytest.mark.unprivileged
+@pytest.mark.parametrize("kinds", ["user uts", "user pid"])
+def test_one_that_is_left_to_the_end_of_python(kinds: str) -> None:
+    script = (
+        f"import nslab; host = nslab.Host({kinds!r}, map_root_user=True); host.spawn(['sleep', '60']); print(host.pid)"
+    )
+    done = subprocess.run(interpreter("-c", script), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not os.path.exists(f"/proc/{done.stdout.strip()}")
+
+
+@pytest.mark.unprivileged
 def test_all_of_them_and_their_options() -> None:
     options: dict[str, Any] = {"hostname": "web", "mount_proc": True, "loopback": True, "monotonic": 1000}
     with host("all", map_root_user=True, **options) as made:
