@@ -340,6 +340,21 @@ def test_the_judgement_is_the_same_here_and_there(tmp_path: Path) -> None:
     assert there["submission"] == "submission.py"
 
 
+def test_the_machine_of_the_submission_is_what_counts(tmp_path: Path) -> None:
+    recorded(tmp_path, "import nslab\nlab = nslab.spawn(0, ['true'])\nlab.wait()\n")
+    checks = """
+from nslab import check
+def test_it(submission):
+    lab = submission.run().process("lab")
+    check.shares(lab, "uts", "net", "time")
+    check.clock_offset(lab, boottime=0)
+"""
+    write(tmp_path, checks=checks)
+    elsewhere = ["run", "--user", "-r", "--uts", "--net", "--time", "--boottime", "1000", *COMMAND]
+    status, text = verb(tmp_path, *elsewhere, "grade", "checks.py", "--submission", "evidence.json")
+    assert (status, text) == (0, "✓ it  1/1\n\nsubmission.py: 1 of 1 points\n")
+
+
 def test_a_check_that_needs_more_than_evidence_says_so(tmp_path: Path) -> None:
     recorded(tmp_path, lab())
     checks = """
