@@ -69,6 +69,7 @@ struct Shape {
     steps_of_child: usize,
     has_intermediate: bool,
     shares_files: bool,
+    keeps: bool,
     copies_memory: bool,
     needs_extras: bool,
 }
@@ -92,6 +93,7 @@ impl Shape {
             steps_of_child: upto_last - in_between,
             has_intermediate: steps.iter().any(|(side, _)| *side == Side::Intermediate),
             shares_files: has(|step| matches!(step, Step::UnshareFiles | Step::Keep(..))),
+            keeps: has(|step| matches!(step, Step::Keep(..))),
             copies_memory,
             needs_extras: !simple
                 || has(|step| matches!(step, Step::MapHelper(..) | Step::Setuid(_) | Step::Setgid(_))),
@@ -200,6 +202,19 @@ impl Plan {
         Self { shape: Shape::of(&steps, &self.options), steps, legacy: true, options: self.options.clone() }
     }
 
+    /// The same plan, with descriptors of the new namespaces left in the caller: also of a program that ends at once.
+    #[must_use]
+    pub(crate) fn keeping(&self) -> Self {
+        let mut steps = self.steps.clone();
+        let by_pidfd = steps.iter().any(|(_, step)| matches!(step, Step::NoteNamespaces(_, true)));
+        // As long as the child has the caller's table.
+        let shared = steps.iter().position(|(_, step)| matches!(step, Step::UnshareFiles));
+        if let Some(index) = shared.filter(|_| !self.options.flags.is_empty()) {
+            steps.insert(index, (steps[index].0, Step::Keep(self.options.flags, by_pidfd)));
+        }
+        Self { shape: Shape::of(&steps, &self.options), steps, legacy: self.legacy, options: self.options.clone() }
+    }
+
     /// Whether a process is needed between the caller and the child.
     #[must_use]
     pub fn has_intermediate(&self) -> bool {
@@ -226,6 +241,11 @@ impl Plan {
     /// Whether the child begins with the descriptor table of the caller.
     pub(crate) fn shares_files(&self) -> bool {
         self.shape.shares_files
+    }
+
+    /// Whether descriptors of the new namespaces are left in the caller.
+    pub(crate) fn keeps(&self) -> bool {
+        self.shape.keeps
     }
 
     /// The index of the parent's clone.

@@ -26,7 +26,7 @@ use crate::{Caller, Error, NAMESPACES, NamespaceSet, Options, Plan};
 #[pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
-    use super::child::Child;
+    use super::child::{Child, keep_namespaces};
     #[pymodule_export]
     use super::enter::{enter, rejoin_pid, settle, unshare_pid};
     #[pymodule_export]
@@ -253,5 +253,5 @@ fn hold(py: Python<'_>, bits: u32, options: &Bound<'_, PyDict>) -> PyResult<Vec<
     read_options(options, &mut nobody)?;
     let (plan, _) = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), nobody)?;
     let held = py.detach(|| crate::spawn::hold(&plan)).map_err(|error| raise(py, &error))?;
-    Ok(held.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect())
+    Ok(child::numbers(held))
 }

@@ -28,7 +28,8 @@ pub struct Spawned {
     pub plan: Arc<Plan>,
     timeline: Timeline,
     noted: Option<[[u64; 2]; NAMESPACES.len()]>,
-    kept: Kept,
+    /// Descriptors of the new namespaces, where the plan keeps them.
+    pub kept: Kept,
     thread: i32,
 }
 
@@ -122,7 +123,7 @@ fn attempt(plan: &Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Res
     drop(dumpable);
     sys::set_signal_mask(before);
 
-    let kept = if plan.options.keep { kept(report) } else { Kept::new() };
+    let kept = if plan.keeps() { kept(report) } else { Kept::new() };
     let process = outcome?;
     let noted = plan.shares_files().then(|| report.noted());
     let shift = if clock == libc::CLOCK_MONOTONIC {

@@ -87,9 +87,9 @@ def refuse(call: str, errno: int, *, equal: tuple[int, int] | None = None, bits:
     _install(call, _ERRNO | errno, equal, bits)
 
 
-def kill(call: str) -> None:
+def kill(call: str, *, bits: tuple[int, int] | None = None) -> None:
     """Let a system call end its caller with SIGSYS."""
-    _install(call, _KILL, None, None)
+    _install(call, _KILL, None, bits)
 
 
 class Held:

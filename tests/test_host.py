@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -38,6 +39,17 @@ def said(host: nslab.Host, script: str, **options: Any) -> str:
 def test_one_of_each_kind(kind: str) -> None:
     with host(kind) as made:
         assert int(said(made, f"stat -L -c %i /proc/self/ns/{kind}")) == made.namespaces[kind].inode != inode(kind)
+
+
+@pytest.mark.unprivileged
+@pytest.mark.parametrize("kinds", ["user uts", "user pid"])
+def test_one_that_is_left_to_the_end_of_python(kinds: str) -> None:
+    # Something of Python itself has it, and is gone after the modules.
+    script = f"import nslab, sys; sys.kept = nslab.Host({kinds!r}, map_root_user=True)"
+    script += "; sys.kept.spawn(['sleep', '60']); print(sys.kept.pid)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not os.path.exists(f"/proc/{done.stdout.strip()}")
 
 
 @pytest.mark.unprivileged

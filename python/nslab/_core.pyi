@@ -188,6 +188,9 @@ def make_private(path: Any) -> None:
 def unmount(path: Any) -> None:
     """Takes a mount away, once nobody uses it any more, see umount(2)."""
 
+def keep_namespaces(on: bool) -> None:
+    """Whether each child, from now on, leaves descriptors of its new namespaces, with the bit of each, in `_kept`."""
+
 def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
     """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import select
@@ -80,6 +81,7 @@ class Host:
         self.name, self._kinds = name, kinds
         self._owner, self._closed = os.getpid(), False
         self._started: weakref.WeakSet[Process] = weakref.WeakSet()
+        _open.add(self)
 
     def _look(self) -> None:
         from ._inspect.ids import current
@@ -293,11 +295,25 @@ class Host:
         self.close()
 
     def __del__(self) -> None:
+        self._abandon()
+
+    def _abandon(self) -> None:
         keeper = getattr(self, "_keeper", None)
         if keeper is not None and not self._closed and os.getpid() == self._owner:
             if keeper.poll() is None and isinstance(keeper, Process):
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.close()
+
+
+# Those that nobody has closed.
+_open: weakref.WeakSet[Host] = weakref.WeakSet()
+
+
+@atexit.register
+def _abandon_all() -> None:
+    """End them while Python can still import what that takes."""
+    for host in list(_open):
+        host._abandon()
 
 
 class _Init(Process):

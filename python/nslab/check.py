@@ -4,7 +4,7 @@ Each check prints a line to standard output when it holds, and raises an `Assert
 what was found and what helps. Nothing is written to standard error: graders as nbgrader take points off for it.
 
 A process is a `nslab.Process`, what `nslab.shell` returns, a pid, or the process of a ``%%ns`` cell, which can be
-checked when it has ended too.
+checked when it has ended too; of a submission to grade (`nslab grade`) it is what was seen of it.
 
 >>> with nslab.spawn("user uts", ["cat"], map_root_user=True, hostname="lab", stdin=nslab.PIPE) as process:
 ...     nslab.check.isolated(process, "uts")
@@ -66,7 +66,7 @@ def isolated(process: Any, *types: str, other: Any = None) -> None:
     ✓ pid ... is in a uts namespace of its own
     """
     __tracebackhide__ = True
-    host = nslab.namespaces(os.getpid()) if other is None else _namespaces(other)
+    host = _host(process, "namespaces") if other is None else _namespaces(other)
     for kind in _kinds(types):
         theirs, ours = _namespaces(process).get(kind), host.get(kind)
         if theirs is None:
@@ -90,7 +90,7 @@ def shares(process: Any, *types: str) -> None:
     __tracebackhide__ = True
     for kind in _kinds(types):
         theirs = _namespaces(process).get(kind)
-        if theirs is None or theirs != nslab.namespaces(os.getpid()).get(kind):
+        if theirs is None or theirs != _host(process, "namespaces").get(kind):
             _fail(
                 f"expected {_name(process)} in the host's {kind} namespace, but it is in another ({theirs})",
                 f'leave "{kind}" out of the flags',
@@ -127,8 +127,7 @@ def hostname(process: Any, name: str) -> None:
     Raises `ProcessLookupError` when its uts namespace is gone, as those below do.
     """
     __tracebackhide__ = True
-    with _living(process) as looked_at:
-        found = nslab.snapshot(looked_at).hostname
+    found = _ask(process, "hostname")
     if found != name:
         hint = f'hostname="{name}" (with "uts" in the flags), or `hostname {name}` as root in the child'
         _fail(f"expected the host name {name!r} for {_name(process)}, but it is {found!r}", hint)
@@ -219,8 +218,7 @@ def link_down(process: Any, name: str = "lo") -> None:
 def clock_offset(process: Any, *, monotonic: float | None = None, boottime: float | None = None) -> None:
     """Expect these offsets, in seconds, between the process's clocks and the caller's; see time_namespaces(7)."""
     __tracebackhide__ = True
-    with _living(process) as looked_at:
-        theirs, ours = nslab.clocks(looked_at), nslab.clocks()
+    theirs, ours = _ask(process, "clocks"), _host(process, "clocks")
     for clock, expected in (("monotonic", monotonic), ("boottime", boottime)):
         if expected is None:
             continue
@@ -259,7 +257,9 @@ def exited(process: Any, status: int = 0) -> None:
     if found is None:
         _fail(f"expected {_name(process)} to have ended, but it still runs", "wait() for it")
     if found != status:
-        _fail(f"expected {_name(process)} to end with {status}, but it ended with {found}", "look at its output")
+        last = getattr(process, "last_line", "")
+        hint = f"it wrote {last!r} last" if last else "look at its output"
+        _fail(f"expected {_name(process)} to end with {status}, but it ended with {found}", hint)
     _holds(f"{_name(process)} ended with {status}")
 
 
@@ -274,7 +274,22 @@ def _kinds(types: Iterable[str]) -> list[str]:
 
 
 def _name(process: Any) -> str:
-    return f"pid {getattr(process, 'pid', process)}"
+    return getattr(process, "called", None) or f"pid {getattr(process, 'pid', process)}"
+
+
+def _ask(process: Any, question: str) -> Any:
+    """Ask a function of `nslab`, or what was seen of the process."""
+    if hasattr(process, "recall"):
+        return process.recall(question)
+    with _living(process) as looked_at:
+        return nslab.snapshot(looked_at).hostname if question == "hostname" else getattr(nslab, question)(looked_at)
+
+
+def _host(process: Any, question: str) -> Any:
+    """Ask the same of the caller; or of the machine that the process was seen on."""
+    if hasattr(process, "recall"):
+        return getattr(process.host, question)
+    return nslab.namespaces(os.getpid()) if question == "namespaces" else getattr(nslab, question)()
 
 
 def _namespaces(process: Any) -> Any:
@@ -283,6 +298,8 @@ def _namespaces(process: Any) -> Any:
 
 def _pids(process: Any) -> tuple[int, ...]:
     """Return its pid on every level, from the caller's to its own."""
+    if hasattr(process, "recall"):
+        return tuple(process.recall("pids"))
     held = getattr(process, "held", None)
     if held is not None:
         return tuple(held.pids)
@@ -303,8 +320,7 @@ def _living(process: Any) -> Iterator[Any]:
 def _map(process: Any, kind: str, expected: Iterable[tuple[int, int, int]]) -> None:
     __tracebackhide__ = True
     wanted = [tuple(line) for line in expected]
-    with _living(process) as looked_at:
-        maps = nslab.id_maps(looked_at)
+    maps = _ask(process, "id_maps")
     lines = maps.users if kind == "uid" else maps.groups
     found = [(line.inside, line.outside, line.count) for line in lines]
     if found != wanted:
@@ -321,8 +337,7 @@ def _lines(lines: Iterable[tuple[int, ...]]) -> str:
 
 def _link(process: Any, name: str) -> Link:
     __tracebackhide__ = True
-    with _living(process) as looked_at:
-        links = {link.name: link for link in nslab.network(looked_at).links}
+    links: dict[str, Link] = {link.name: link for link in _ask(process, "network").links}
     if name not in links:
         _fail(f"expected a device {name} for {_name(process)}, but it has {', '.join(links) or 'none'}", "`ip link`")
     return links[name]
@@ -330,8 +345,7 @@ def _link(process: Any, name: str) -> Link:
 
 def _mount(process: Any, target: str) -> Mount:
     __tracebackhide__ = True
-    with _living(process) as looked_at:
-        found = [mount for mount in nslab.mounts(looked_at) if mount.target == target]
+    found: list[Mount] = [mount for mount in _ask(process, "mounts") if mount.target == target]
     if not found:
         _fail(f"expected a mount on {target} for {_name(process)}, but there is none", "`findmnt` in the child")
     return found[-1]  # the one on top

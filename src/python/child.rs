@@ -1,6 +1,9 @@
 //! The class that `nslab.Process` stands on, with `subprocess.Popen` beside it.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::mem::take;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,8 +16,21 @@ use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::convert::{read_options, read_switches};
 use super::{IdRow, PyPlan, lately, make_plan, os_error, raise, rows};
-use crate::spawn::Spawned;
+use crate::spawn::{Kept, Spawned};
 use crate::{NamespaceSet, Options, Plan, spawn};
+
+static KEEPS: AtomicBool = AtomicBool::new(false);
+
+/// Whether each child, from now on, leaves descriptors of its new namespaces, with the bit of each, in its ``_kept``.
+#[pyfunction]
+pub fn keep_namespaces(on: bool) {
+    KEEPS.store(on, Relaxed);
+}
+
+/// Descriptors that are the caller's to close, and the bit of each.
+pub fn numbers(kept: Kept) -> Vec<(RawFd, u32)> {
+    kept.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect()
+}
 
 /// A child that executes its program, once it has been started.
 #[pyclass(module = "nslab._core", frozen, subclass)]
@@ -27,10 +43,14 @@ impl Child {
 
     fn run(slf: &Bound<'_, Self>, plan: &Arc<Plan>, stdio: [RawFd; 3]) -> PyResult<()> {
         let py = slf.py();
-        let spawned = match py.detach(|| spawn(plan, stdio)) {
+        let keeping = KEEPS.load(Relaxed).then(|| Arc::new(plan.keeping()));
+        let mut spawned = match py.detach(|| spawn(keeping.as_ref().unwrap_or(plan), stdio)) {
             Ok(spawned) => spawned,
             Err(error) => return Err(raise(py, &error)),
         };
+        if keeping.is_some() {
+            slf.setattr(intern!(py, "_kept"), numbers(take(&mut spawned.kept)))?;
+        }
         let pid = spawned.process.pid();
         if slf.get().0.set(spawned).is_err() {
             return Err(PyValueError::new_err("the process was started already"));

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import nslab
 
-from . import look, switches
+from . import grade, look, switches
 from .foreground import Foreground, failure_status
 
 DESCRIPTION = "Run programs in new Linux namespaces, and see what that does."
@@ -30,6 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     if words[:1] in (["run"], ["plan"], ["enter"]):
         options, program = switches.split(words[1:], actions[words[0]])
         words = [words[0], *options]
+    elif words[:1] == ["record"] and "--" in words:
+        # What follows is the submission's.
+        place = words.index("--")
+        words, program = words[:place], words[place + 1 :]
     given, unknown = parser.parse_known_args(words)
     if unknown:
         given.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -103,6 +107,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]
     doctor.add_argument("--json", action="store_true", help="as JSON")
 
     look.add_verbs(add)
+    grade.add_verbs(add)
 
     tour = add("tour", _tour, "make the classroom's experiments on this kernel", "[options] [experiment ...]")
     tour.add_argument("experiments", nargs="*", metavar="experiment", help="only these; --list names them")

@@ -1,0 +1,1 @@
+"""``nslab grade``: a submission is run once and what it did is noted (`collect`); checks judge the notes (`judge`)."""

@@ -1,0 +1,492 @@
+"""What a submission is seen to do, on the student's machine, and the judgement elsewhere, without a namespace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import COMMAND
+from conftest import ROOT
+from grading import CHECKS, CONTAINER, grade, lab, verb, write
+
+import nslab
+from nslab import check
+from nslab._grade import evidence
+from nslab._grade.collect import collect
+from nslab._grade.evidence import Run, load
+from nslab._grade.plain import from_plain, to_plain
+
+pytestmark = pytest.mark.unprivileged
+
+
+def seen(directory: Path, text: str, name: str = "submission.py", timeout: float = 60) -> Run:
+    (directory / name).write_text(text)
+    return collect(directory / name, name, timeout=timeout)
+
+
+# ---------------------------------------------------------------------------------------------------------- collecting
+
+WHOLE = """
+import nslab
+lab = nslab.spawn("all", ["true"], map_root_user=True, hostname="container", loopback=True, mount_proc=True,
+                  boottime=86_400, propagation="slave")
+lab.wait()
+"""
+
+
+def test_every_check_holds_of_what_was_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    process = seen(tmp_path, WHOLE).process("lab")
+    assert process.called == f"lab (pid {process.pid})"
+    check.isolated(process, "all")
+    check.is_pid1(process)
+    check.exited(process)
+    check.hostname(process, "container")
+    check.link_up(process)
+    check.mounted(process, "/proc", "proc")
+    check.propagation(process, "private", "/proc")
+    check.uid_map(process, [(0, process_owner(), 1)])
+    check.clock_offset(process, boottime=86_400)
+    assert capsys.readouterr().out.count(f"lab (pid {process.pid})") == 8 + 8
+    with pytest.raises(check.CheckError, match=r"expected lo to be down for lab \(pid \d+\), but it is up"):
+        check.link_down(process)
+    with pytest.raises(check.CheckError, match="in the host's uts namespace"):
+        check.shares(process, "uts")
+
+
+def process_owner() -> int:
+    import os
+
+    return os.geteuid()
+
+
+def test_a_program_that_ends_at_once_is_seen_every_time(tmp_path: Path) -> None:
+    text = """
+import nslab
+many = [nslab.spawn("user uts net", ["true"], map_root_user=True, hostname=f"h{i}") for i in range(40)]
+for one in many: one.wait()
+"""
+    run = seen(tmp_path, text)
+    assert [process.note for process in run.processes] == [None] * 40
+    assert [process.recall("hostname") for process in run.processes] == [f"h{i}" for i in range(40)]
+    assert [process.returncode for process in run.processes] == [0] * 40
+
+
+def test_all_that_makes_a_process(tmp_path: Path) -> None:
+    text = """
+import asyncio, nslab
+host = nslab.Host("user uts", map_root_user=True, hostname="web")
+guest = host.spawn(["true"]); guest.wait()
+nslab.run("user uts", ["true"], map_root_user=True, hostname="run")
+planned = nslab.plan("user uts", ["true"], map_root_user=True, hostname="planned").spawn(); planned.wait()
+below = nslab.spawn("user pid uts", ["true"], map_root_user=True, init=True, hostname="below"); below.wait()
+living = nslab.spawn("user pid uts", ["sleep", "60"], map_root_user=True, hostname="living")
+async def main():
+    global later
+    later = await nslab.aspawn("user uts", ["true"], map_root_user=True, hostname="later")
+    await later.wait()
+asyncio.run(main())
+plain = nslab.spawn(0, ["true"]); plain.wait()
+nslab.plan("uts", ["true"])
+"""
+    run = seen(tmp_path, text)
+    assert run.stderr == ""
+    names = {name: process for process in run.processes for name in process.names}
+    hosts = {name: process.recall("hostname") for name, process in names.items()}
+    machine = run.before.hostname
+    assert hosts == {
+        "host": "web",
+        "guest": "web",
+        "planned": "planned",
+        "below": "below",
+        "living": "living",
+        "later": "later",
+        "plain": machine,
+    }
+    assert [process.recall("hostname") for process in run.processes if not process.names] == ["run"]
+    assert names["below"].recall("pids")[-1] == 2
+    assert names["living"].returncode is None
+    assert [root.name for root in names["living"].recall("processes").roots] == ["sleep"]
+    check.is_pid1(names["living"])
+    check.shares(names["plain"], "uts", "mnt", "net")
+    with pytest.raises(evidence.EvidenceError, match=r"have the processes of guest .*: it had ended"):
+        names["guest"].recall("processes")
+
+
+def test_the_recorder_changes_nothing(tmp_path: Path) -> None:
+    text = """
+import os, nslab, sys
+before = os.listdir("/proc/self/fd")
+first = nslab.spawn("user uts", ["false"], map_root_user=True)
+try:
+    nslab.spawn("user uts", ["/no/such/program"], map_root_user=True)
+except FileNotFoundError as error:
+    failed = error.step
+def inner():
+    nslab.spawn("user uts", ["cat", "/proc/self/fd/0"], map_root_user=True, stdin=nslab.DEVNULL).wait()
+inner()
+status = first.wait()
+child = os.fork()
+if child == 0:
+    nslab.run("user uts", ["true"], map_root_user=True)
+    sys.exit(0)
+forked = os.waitpid(child, 0)[1]
+"""
+    run = seen(tmp_path, text)
+    assert (run.returncode, run.stderr, run.left) == (0, "", ())
+    assert {**run.variables, "before": 0, "child": 0} == {
+        "before": 0,
+        "child": 0,
+        "failed": "execve",
+        "status": 1,
+        "forked": 0,
+    }
+    assert [process.args[0] for process in run.processes] == ["false", "cat"]
+
+
+def test_where_the_kernel_has_no_clone3(tmp_path: Path) -> None:
+    text = f"""
+import errno, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import seccomp
+seccomp.refuse("clone3", errno.ENOSYS)
+import nslab
+lab = nslab.spawn("user uts pid", ["true"], map_root_user=True, hostname="old")
+lab.wait()
+"""
+    process = seen(tmp_path, text).process("lab")
+    assert process.recall("hostname") == "old"
+    check.is_pid1(process)
+
+
+def test_more_processes_than_are_noted(tmp_path: Path) -> None:
+    text = "import nslab\nfor _ in range(130): nslab.run('user uts', ['true'], map_root_user=True)\n"
+    run = seen(tmp_path, text)
+    assert (run.returncode, len(run.processes), run.left_out) == (0, 100, 30)
+    with pytest.raises(check.CheckError, match="and 30 more that were not noted"):
+        run.process("lab")
+
+
+def test_other_languages(tmp_path: Path) -> None:
+    script = f"{sys.executable} -m nslab run --user -r --uts --hostname inner true; echo done >&2; exit 3\n"
+    run = seen(tmp_path, script, "submission.sh")
+    assert (run.returncode, run.stderr) == (3, "done\n")
+    assert [process.recall("hostname") for process in run.processes] == ["inner"]
+    (tmp_path / "program").write_text("#!/bin/sh\necho hello $1\n")
+    (tmp_path / "program").chmod(0o755)
+    assert collect(tmp_path / "program", "program", ["you"], timeout=60).stdout == "hello you\n"
+
+
+def test_what_is_left_is_named_and_ended(tmp_path: Path) -> None:
+    run = seen(tmp_path, "import subprocess\nsubprocess.Popen(['sleep', '4713.5'], start_new_session=True)\n")
+    assert run.left == ("sleep 4713.5",)
+    assert run.returncode == 0
+
+
+def test_the_submission_itself_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "helper.py").write_text("word = 'helped'\n")
+    (tmp_path / "work" / "lab.py").write_text("import helper\nopen('made', 'w').close()\nprint(helper.word)\n")
+    assert collect(tmp_path / "work", "lab.py", timeout=60).stdout == "helped\n"
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["helper.py", "lab.py"]
+    checks = "def test_it(submission): assert submission.run(file='lab.py').stdout == 'helped\\n'\n"
+    assert grade(tmp_path, checks, "work")["score"] == 1
+    status, said = verb(tmp_path / "work", "record", ".", "--output", "../evidence.json")
+    assert (status, "work has several programs" in said or ". has several programs" in said) == (2, True)
+    checks = "def test_it(submission): submission.run()\n"
+    message = grade(tmp_path, checks, "work")["checks"][0]["message"]
+    assert "has several programs, helper.py, lab.py: a check says which" in message
+    checks = "def test_it(submission): submission.run(file='other.py')\n"
+    assert "expected the file other.py in work" in grade(tmp_path, checks, "work")["checks"][0]["message"]
+
+
+# ----------------------------------------------------------------------------------------------------------- notebooks
+
+
+def notebook(*cells: str) -> str:
+    made: list[dict[str, Any]] = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{number}",
+            "metadata": {"tags": ["exercise"] if "exercise" in cell else []},
+            "source": cell,
+            "execution_count": None,
+            "outputs": [],
+        }
+        for number, cell in enumerate(cells)
+    ]
+    kernel = {"display_name": "of another machine", "language": "python", "name": "conda-env-student"}
+    return json.dumps({"cells": made, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def test_a_notebook(tmp_path: Path) -> None:
+    cells = [
+        "%load_ext nslab",
+        "%%ns user uts pid --map-root-user --hostname container --proc lab --out said\necho $$ exercise",
+        "import sys; print('noise', file=sys.stderr); said",
+        "1/0",
+        "after = 'the error'",
+    ]
+    run = seen(tmp_path, notebook(*cells), "submission.ipynb")
+    assert (run.returncode, run.stderr, run.last_line) == (1, "noise\n", "ZeroDivisionError: division by zero")
+    assert run.variables == {"said": "1 exercise\n", "after": "the error"}
+    assert [cell.error for cell in run.cells] == [None] * 3 + ["ZeroDivisionError: division by zero", None]
+    assert run.cell("exercise").source == cells[1]
+    assert run.cells[2].display == "'1 exercise\\n'"
+    with pytest.raises(check.CheckError, match="a cell with the tag 'other' in submission"):
+        run.cell("other")
+    check.isolated(run.process("lab"), "uts")
+    check.hostname(run.process("lab"), "container")
+    check.is_pid1(run.process("lab"))
+
+
+def test_a_notebook_that_hangs_or_kills_its_kernel(tmp_path: Path) -> None:
+    run = seen(tmp_path, notebook("print('so far')", "import time; time.sleep(1000)"), "submission.ipynb", timeout=6)
+    assert (run.timed_out, run.stdout) == (6, "so far\n")
+    run = seen(tmp_path, notebook("import os; os._exit(1)", "after = 1"), "submission.ipynb")
+    assert run.returncode == 1
+    assert "submission.ipynb was not executed to its end" in run.last_line
+
+
+def test_what_is_no_notebook(tmp_path: Path) -> None:
+    run = seen(tmp_path, "no JSON", "submission.ipynb")
+    assert run.returncode == 1
+    assert run.stderr.startswith("submission.ipynb was not executed to its end: ")
+
+
+def test_without_the_libraries_for_notebooks(tmp_path: Path) -> None:
+    (tmp_path / "submission.ipynb").write_text(notebook("1"))
+    script = (
+        "import sys, importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'nbclient' else found(name, *rest)\n"
+        "from nslab._cli import main; sys.exit(main())"
+    )
+    words = [sys.executable, "-c", script, "record", "submission.ipynb", "--output", "evidence.json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout == "nslab record: a notebook takes nbclient to execute: pip install 'nslab[grade]'\n"
+
+
+# ------------------------------------------------------------------------------------------------------------- judging
+
+
+def recorded(directory: Path, text: str) -> Path:
+    write(directory, submission=text)
+    status, said = verb(directory, "record", "submission.py", "--output", "evidence.json")
+    assert status == 0
+    assert said.startswith("evidence.json: submission.py ended with ")
+    return directory / "evidence.json"
+
+
+def in_a_container(directory: Path, *words: str) -> tuple[int, dict[str, Any]]:
+    """Grade where every call that has to do with namespaces ends its caller, as an ordinary user."""
+    done = subprocess.run(
+        [*DROPPED, *CONTAINER, *COMMAND, "grade", *words, "--format", "json"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+# Who has the interpreter in a closed directory (root's home) stays root: the filter is what counts.
+DROPPED = ["setpriv", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"] if ROOT else []
+
+
+def test_judging_takes_no_namespace(tmp_path: Path) -> None:
+    recorded(tmp_path, WHOLE)
+    checks = (
+        CHECKS
+        + """
+def test_all(submission):
+    lab = submission.run().process("lab")
+    check.isolated(lab, "all")
+    check.is_pid1(lab)
+    check.link_up(lab)
+    check.mounted(lab, "/proc", "proc")
+    check.clock_offset(lab, boottime=86_400)
+    check.no_mount_leak(submission.run().before.mounts, submission.run().after.mounts)
+"""
+    )
+    write(tmp_path, checks=checks)
+    status, found = in_a_container(tmp_path, "checks.py", "--submission", "evidence.json")
+    assert [check["message"] for check in found["checks"]] == ["", "", ""]
+    assert (status, found["score"], found["submission"]) == (0, 1, "submission.py")
+
+
+def test_the_container_of_these_tests_refuses(tmp_path: Path) -> None:
+    for word in ("--uts", "--user"):
+        done = subprocess.run([*CONTAINER, *COMMAND, "run", word, "true"], capture_output=True)
+        assert done.returncode == -31  # SIGSYS
+
+
+def test_the_judgement_is_the_same_here_and_there(tmp_path: Path) -> None:
+    write(tmp_path, submission=lab("other") + "1/0\n")
+    write(tmp_path, checks=CHECKS)
+    words = ["grade", "checks.py", "--format", "json", "--submission"]
+    status, text = verb(tmp_path, *words, "submission.py", "--record", "evidence.json")
+    assert status == 1
+    here, there = json.loads(text), json.loads(verb(tmp_path, *words, "evidence.json")[1])
+    for found in (here, there):
+        for one in found["checks"]:
+            del one["seconds"]
+    assert here == there
+    assert here["points"] == 0
+    assert there["submission"] == "submission.py"
+
+
+def test_the_machine_of_the_submission_is_what_counts(tmp_path: Path) -> None:
+    recorded(tmp_path, "import nslab\nlab = nslab.spawn(0, ['true'])\nlab.wait()\n")
+    checks = """
+from nslab import check
+def test_it(submission):
+    lab = submission.run().process("lab")
+    check.shares(lab, "uts", "net", "time")
+    check.clock_offset(lab, boottime=0)
+"""
+    write(tmp_path, checks=checks)
+    elsewhere = ["run", "--user", "-r", "--uts", "--net", "--time", "--boottime", "1000", *COMMAND]
+    status, text = verb(tmp_path, *elsewhere, "grade", "checks.py", "--submission", "evidence.json")
+    assert (status, text) == (0, "✓ it  1/1\n\nsubmission.py: 1 of 1 points\n")
+
+
+def test_a_check_that_needs_more_than_evidence_says_so(tmp_path: Path) -> None:
+    recorded(tmp_path, lab())
+    checks = """
+import errno, os, sys
+import nslab, pytest
+from nslab import check
+def test_another_run(submission): submission.run("--fast")
+def test_live(submission):
+    assert not submission.live
+    check.hostname(submission.run().process("lab").pid, "container")
+def test_processes(submission): submission.run().process("lab").recall("processes")
+def test_own(submission): nslab.run("uts user", ["true"], join=[10**6])
+@pytest.mark.skipif(True, reason="only live")
+def test_skipped(): pass
+"""
+    found = grade(tmp_path, checks, "evidence.json")["by_name"]
+    assert {one["status"] for one in found.values()} == {"error", "failed", "skipped"}
+    assert found["another run"]["status"] == "error"
+    assert found["another run"]["message"] == (
+        "the evidence has no run of `… --fast` (it has: submission.py), and cannot be run here"
+    )
+    assert "the evidence does not have the processes of lab (pid " in found["processes"]["message"]
+    assert found["skipped"]["message"] == "only live"
+    assert all(one["points"] == 0 for one in found.values())
+
+
+def test_a_marked_check_where_namespaces_are_refused(tmp_path: Path) -> None:
+    recorded(tmp_path, lab())
+    checks = """
+import pytest, nslab
+@pytest.mark.namespaces("uts")
+def test_marked(): pass
+def test_spawn(): nslab.run("user uts", ["true"])
+"""
+    write(tmp_path, checks=checks)
+    refusing = [*CONTAINER[:2], CONTAINER[2].replace("kill('clone'", "refuse('clone', errno.EPERM")]
+    words = [*refusing, *COMMAND, "grade", "checks.py", "--submission", "evidence.json", "--format", "json"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    marked, spawned = json.loads(done.stdout)["checks"]
+    assert marked["status"] == spawned["status"] == "error"
+    assert "no uts namespace here: " in marked["message"]
+    assert spawned["message"].startswith("the check makes a process of its own, and that is refused here: ")
+
+
+# ------------------------------------------------------------------------------------------------------------ the file
+
+
+def test_evidence_is_what_it_was(tmp_path: Path) -> None:
+    path = recorded(tmp_path, WHOLE)
+    found = load(path)
+    assert (found.format, found.version, found.submission) == ("nslab-evidence", 1, "submission.py")
+    assert found.made_by == f"nslab {nslab.__version__}"
+    assert found.to_json() == path.read_text()
+    (run,) = found.runs
+    assert run.source == WHOLE
+    assert run.process("lab").namespaces["uts"] != run.before.namespaces["uts"]
+    assert run.before.processes is None  # those of the machine are nobody's business
+
+
+def test_every_value_of_nslab_comes_back(tmp_path: Path) -> None:
+    snapshot = nslab.snapshot()
+    plain = json.loads(json.dumps(to_plain(snapshot)))
+    assert to_plain(from_plain(type(snapshot), plain)) == plain
+    assert from_plain(type(snapshot), plain).namespaces == snapshot.namespaces
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "is no evidence of nslab: it is not JSON"),
+        ("\xff\xfe", "is no evidence of nslab: it is not JSON"),
+        ("[" * 100_000, "is no evidence of nslab: it is not JSON"),
+        ("[]", "is no evidence of nslab: `nslab record` writes one"),
+        ('{"format": "other"}', "is no evidence of nslab: `nslab record` writes one"),
+        ('{"format": "nslab-evidence", "version": 2}', "has version 2 of the format, and this nslab reads 1"),
+        ('{"format": "nslab-evidence", "version": 1}', "is damaged: made_by is missing"),
+    ],
+)
+def test_a_file_that_is_no_evidence(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "evidence.json").write_text(text, encoding="latin-1")
+    write(tmp_path, checks=CHECKS)
+    status, said = verb(tmp_path, "grade", "checks.py", "--submission", "evidence.json")
+    assert (status, said) == (2, f"nslab grade: evidence.json {sentence}\n")
+
+
+DAMAGE: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda run: run.update(returncode="0"), "runs[0].returncode is no int"),
+    (lambda run: run.update(returncode=True), "runs[0].returncode is no int"),
+    (lambda run: run.update(processes={}), "runs[0].processes is no list"),
+    (lambda run: run["processes"][0].update(pids=[1, None]), "runs[0].processes[0].pids[1] is no int"),
+    (lambda run: run["before"].pop("mounts"), "runs[0].before.mounts is missing"),
+    (lambda run: run["before"]["namespaces"]["uts"].pop("inode"), "runs[0].before.namespaces['uts'].inode is miss"),
+]
+
+
+def test_evidence_that_is_damaged(tmp_path: Path) -> None:
+    path = recorded(tmp_path, lab())
+    text = path.read_text()
+    for change, sentence in DAMAGE:
+        content = json.loads(text)
+        change(content["runs"][0])
+        path.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match="is damaged: ") as caught:
+            load(path)
+        assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nothing.py", "--output", "e.json"], "there is no submission at nothing.py"),
+        (["submission.py"], "the following arguments are required: --output"),
+        (["submission.py", "--output", "e.txt"], "argument --output: the name of the evidence must end in .json"),
+        (["evidence.json", "--output", "e.json"], "evidence.json is evidence already"),
+        (["two", "--output", "e.json"], "two has several programs, a.py, b.py"),
+    ],
+)
+def test_what_cannot_be_recorded(tmp_path: Path, words: list[str], sentence: str) -> None:
+    recorded(tmp_path, "")
+    (tmp_path / "two").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "two" / f"{name}.py").write_text("")
+    status, text = verb(tmp_path, "record", *words)
+    assert status == 2
+    assert text.startswith(f"nslab record: {sentence}")
+    assert text.count("\n") == 1
+
+
+def test_arguments_are_recorded(tmp_path: Path) -> None:
+    write(tmp_path, submission="import sys\nprint(sys.argv[1:])\n")
+    status, _ = verb(tmp_path, "record", "submission.py", "--output", "evidence.json", "--", "--count", "3")
+    assert status == 0
+    (run,) = load(tmp_path / "evidence.json").runs
+    assert (run.args, run.stdout) == (("--count", "3"), "['--count', '3']\n")
