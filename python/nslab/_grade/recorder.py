@@ -44,18 +44,23 @@ _notes: Notes | None = None
 def begin(process: type) -> None:
     """Note each instance of this class from now on."""
     global _notes
-    made, gone = process._make, process.__del__  # type: ignore[attr-defined]
+    started, ran, gone = process._start, process._run_plan, process.__del__  # type: ignore[attr-defined]
     _notes = notes = Notes(os.environ[VARIABLE])
 
-    def make(self: Any, *arguments: Any) -> None:
-        made(self, *arguments)
+    def start(self: Any, *arguments: Any) -> bool:
+        if is_started := started(self, *arguments):
+            notes.take(self)
+        return bool(is_started)
+
+    def run(self: Any, *arguments: Any) -> None:
+        ran(self, *arguments)
         notes.take(self)
 
     def delete(self: Any, *arguments: Any) -> None:
         notes.forget(self)
         gone(self, *arguments)
 
-    process._make, process.__del__ = make, delete  # type: ignore[attr-defined]
+    process._start, process._run_plan, process.__del__ = start, run, delete  # type: ignore[attr-defined]
     _core.keep_namespaces(True)
     atexit.register(finish)
 
