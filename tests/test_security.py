@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from conftest import PR_GET_DUMPABLE, ROOT, sh, with_user
-from nested import LIBC, MS_BIND, MS_SHARED, as_nobody, checked, inside, interpreter, mount, refusal
+from nested import LIBC, MS_BIND, MS_REC, MS_SHARED, as_nobody, checked, inside, interpreter, mount, refusal
 
 import nslab
 
@@ -131,6 +131,22 @@ def proc_by_a_link(directory: str) -> tuple[str, bool]:
 @pytest.mark.unprivileged
 def test_a_proc_that_a_link_leads_astray_stays_inside(tmp_path: Path) -> None:
     assert inside("mnt", proc_by_a_link, str(tmp_path)) == ("sh", True)
+
+
+def mounted_in_a_host(directory: str) -> tuple[bool, bool]:
+    # As systemd has it: what is mounted would travel.
+    mount("none", "/", flags=MS_REC | MS_SHARED)
+    before = Path("/proc/self/mountinfo").read_text()
+    with nslab.Host("mnt") as host:
+        with host.enter("mnt"):
+            mount("none", directory, "tmpfs")
+        seen = host.run(["grep", f" {directory} ", "/proc/self/mountinfo"], stdout=nslab.DEVNULL)
+        return seen.returncode == 0, Path("/proc/self/mountinfo").read_text() == before
+
+
+@as_root
+def test_mounts_in_a_host_stay_there(tmp_path: Path) -> None:
+    assert inside("mnt", mounted_in_a_host, str(tmp_path)) == (True, True)
 
 
 def spawned_while_not_dumpable() -> list[int]:
