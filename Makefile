@@ -40,11 +40,11 @@ browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterL
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
-proof: $(VENV)/built $(VENV)/tested ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
+proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/pythons $(VENV)/bin/cargo-deny ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
 	$(BIN)/python -m proof
 	$(BIN)/python -m proof --page
 
-proof-short: $(VENV)/built $(VENV)/tested ## The same in minutes, as CI runs it
+proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof ## The same in minutes, as CI runs it
 	$(BIN)/python -m proof --short
 
 lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
@@ -96,6 +96,19 @@ $(VENV)/pytest-8: pyproject.toml $(VENV)/core
 	$@/bin/python -m pip install --quiet --group pytest-8
 	cp -r $(VENV)/lib/python3*/site-packages/nslab* $@/lib/python3*/site-packages/
 	touch $@
+
+$(VENV)/proof: pyproject.toml $(VENV)/dev
+	$(BIN)/python -m pip install --quiet --group proof
+	touch $@
+
+# Newer than the system's, beside it.
+$(VENV)/pythons: proof/debian-pythons $(VENV)/proof
+	PATH="$(CURDIR)/$(BIN):$$PATH" nice proof/debian-pythons $@ 3.14 3.15
+	touch $@
+
+# It compiles for minutes.
+$(VENV)/bin/cargo-deny: $(VENV)/pip
+	nice cargo install --quiet --locked --root $(VENV) cargo-deny
 
 $(VENV)/bench: pyproject.toml $(VENV)/dev
 	$(BIN)/python -m pip install --quiet --group bench

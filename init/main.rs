@@ -15,17 +15,15 @@
 #![no_main]
 // Nothing here may become a call of the libc function that does the same.
 #![no_builtins]
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 mod sys;
 
 /// What was killed needs a moment to be gone, in nanoseconds.
 const MOMENT: Option<i64> = Some(5_000_000);
 
-/// `argc`, then `argv`, as the kernel leaves them on the stack.
-#[unsafe(no_mangle)]
-extern "C" fn begin(stack: *const usize) -> ! {
-    // SAFETY: `stack` is where the kernel put them, and `_start` passes nothing else.
-    let mut arguments = unsafe { sys::arguments(stack) };
+/// Where `_start` goes, in `sys.rs`.
+fn begin(mut arguments: sys::Arguments) -> ! {
     let name = arguments.next().unwrap_or(c"");
     if name == c"nslab-time" {
         enter_time(arguments);

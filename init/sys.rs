@@ -1,4 +1,5 @@
 //! The system calls of the init, one a function. It is the only file with `unsafe` in it, and it has no libc.
+#![allow(unsafe_code)]
 #![allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // a register holds any of them
 
 use core::arch::{asm, global_asm};
@@ -13,6 +14,13 @@ pub const ENOTDIR: i32 = 20;
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call begin", "ud2");
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x30, xzr", "mov x0, sp", "b begin");
+
+/// `argc`, then `argv`, as the kernel leaves them on the stack: where `_start` goes.
+#[unsafe(no_mangle)]
+extern "C" fn begin(stack: *const usize) -> ! {
+    // SAFETY: `argc` comes first, then the pointers, and a null after them; `_start` passes nothing else.
+    crate::begin(Arguments(unsafe { stack.add(1) }.cast()))
+}
 
 /// What `CStr` needs of libc.
 #[unsafe(no_mangle)]
@@ -115,16 +123,6 @@ unsafe fn call(number: usize, a: [usize; 5]) -> isize {
 /// The strings of `argv` that are left.
 #[derive(Clone)]
 pub struct Arguments(*const *const core::ffi::c_char);
-
-/// Finds them where the kernel puts them.
-///
-/// # Safety
-///
-/// `stack` must be the stack pointer at the entry of the program.
-pub unsafe fn arguments(stack: *const usize) -> Arguments {
-    // SAFETY: `argc` comes first, then the pointers, and a null after them.
-    Arguments(unsafe { stack.add(1) }.cast())
-}
 
 impl Iterator for Arguments {
     type Item = &'static CStr;

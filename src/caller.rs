@@ -115,10 +115,12 @@ fn kernel() -> (u32, u32) {
     })
 }
 
-/// Looks in the `PATH` of this process, as execlp(3) would.
+/// Looks in the `PATH` of this process, as execlp(3) would, but for its relative entries: what is set-user-ID is not to
+/// depend on the working directory.
 fn find_program(name: &str) -> Option<CString> {
     let path = env::var_os("PATH")?;
-    let found = env::split_paths(&path).map(|dir| dir.join(name)).find(|file| is_executable(file))?;
+    let directories = env::split_paths(&path).filter(|dir| dir.is_absolute());
+    let found = directories.map(|dir| dir.join(name)).find(|file| is_executable(file))?;
     CString::new(found.into_os_string().as_bytes()).ok()
 }
 

@@ -196,12 +196,13 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
     true
 }
 
-/// newuidmap(1) or newgidmap(1): everything else of the caller's is closed on exec.
+/// newuidmap(1) or newgidmap(1), without an environment: it is set-user-ID root, and there may be no program whose
+/// environment it could have. Everything else of the caller's is closed on exec.
 fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
     let _ = sys::dup2(raw(run.extras.complaints.as_ref().map(|(_, write)| write)), 2);
     sys::set_signal_mask(run.mask);
-    if let (Some(program), Some(exec)) = (argv.iter().next(), run.plan.exec()) {
-        sys::execve(program, argv, &exec.envp);
+    if let Some(program) = argv.iter().next() {
+        sys::execve(program, argv, None);
     }
     127
 }
@@ -539,7 +540,7 @@ pub(crate) fn execve(exec: &Exec) -> Errno {
     let mut first = None;
     let mut last = Errno::ENOENT;
     for path in &exec.candidates {
-        last = sys::execve(path, &exec.argv, &exec.envp);
+        last = sys::execve(path, &exec.argv, Some(&exec.envp));
         if first.is_none() && !matches!(last, Errno::ENOENT | Errno::ENOTDIR) {
             first = Some(last);
         }

@@ -225,11 +225,11 @@ fn mount_step(py: Python<'_>, path: &Text, done: sys::Result<()>) -> PyResult<()
     done.map_err(|errno| raise(py, &Error::Step { step: "bind", detail, errno }))
 }
 
-/// Makes a file or directory appear at another place, see mount(2).
+/// Makes a file or directory appear at another place, which an error calls by this name, see mount(2).
 #[pyfunction]
 #[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
-fn bind(py: Python<'_>, source: Text, target: Text) -> PyResult<()> {
-    mount_step(py, &target, sys::mount(&source.0, &target.0, None, libc::MS_BIND))
+fn bind(py: Python<'_>, source: Text, target: Text, name: Text) -> PyResult<()> {
+    mount_step(py, &name, sys::mount(&source.0, &target.0, None, libc::MS_BIND))
 }
 
 /// Keeps what is mounted below this mount from reaching other namespaces, see `mount_namespaces(7)`.

@@ -252,7 +252,7 @@ impl Step {
         match self {
             Self::MakePrivate(path) => {
                 let made = sys::mount(c"none", path, None, libc::MS_REC | libc::MS_PRIVATE);
-                // No mount point is there yet, so nothing can travel through it.
+                // No mount point is there: what will be travels as all that is mounted below the same mount, as asked.
                 Some(if made == Err(Errno::EINVAL) { Ok(()) } else { made })
             }
             Self::MountProc(path) => {

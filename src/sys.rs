@@ -275,6 +275,10 @@ impl CStrArray {
         pointers.map(|pointer| unsafe { CStr::from_ptr(*pointer) })
     }
 
+    fn as_ptr(&self) -> *const *const c_char {
+        self.0.pointers.as_ptr()
+    }
+
     /// Copies of the strings.
     #[must_use]
     pub fn strings(&self) -> Vec<CString> {
@@ -282,19 +286,19 @@ impl CStrArray {
     }
 }
 
-/// `execve(2)`: returns only why it could not.
-pub fn execve(path: &CStr, argv: &CStrArray, envp: &CStrArray) -> Errno {
-    call!(libc::SYS_execve, path.as_ptr(), argv.0.pointers.as_ptr(), envp.0.pointers.as_ptr())
-        .err()
-        .unwrap_or(Errno::EIO)
+/// `execve(2)`, where `None` is an empty environment: returns only why it could not.
+pub fn execve(path: &CStr, argv: &CStrArray, envp: Option<&CStrArray>) -> Errno {
+    let nothing: [*const c_char; 1] = [ptr::null()];
+    let envp = envp.map_or(nothing.as_ptr(), CStrArray::as_ptr);
+    call!(libc::SYS_execve, path.as_ptr(), argv.as_ptr(), envp).err().unwrap_or(Errno::EIO)
 }
 
-/// `execveat(2)` of an open file: returns only why it could not.
+/// `execveat(2)` of an open file, where `None` is an empty environment: returns only why it could not.
 pub fn execveat(file: RawFd, argv: &CStrArray, envp: Option<&CStrArray>) -> Errno {
     let nothing: [*const c_char; 1] = [ptr::null()];
-    let envp = envp.map_or(nothing.as_ptr(), |envp| envp.0.pointers.as_ptr());
+    let envp = envp.map_or(nothing.as_ptr(), CStrArray::as_ptr);
     let empty = libc::AT_EMPTY_PATH;
-    call!(libc::SYS_execveat, file, c"".as_ptr(), argv.0.pointers.as_ptr(), envp, empty).err().unwrap_or(Errno::EIO)
+    call!(libc::SYS_execveat, file, c"".as_ptr(), argv.as_ptr(), envp, empty).err().unwrap_or(Errno::EIO)
 }
 
 /// `openat(2)`, close-on-exec.

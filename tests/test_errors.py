@@ -66,7 +66,11 @@ def test_the_class_follows_the_errno(number: int) -> None:
         ("/nonexistent/sh", {"shell": True, "executable": "/nonexistent/sh"}),
     ],
 )
-def test_errno_class_and_filename_are_those_of_subprocess(argv: Any, options: dict[str, Any]) -> None:
+def test_errno_class_and_filename_are_those_of_subprocess(
+    argv: Any, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Since Python 3.13 it is, for some options, os.posix_spawn that fails, and names a path as text.
+    monkeypatch.setattr(subprocess, "_USE_POSIX_SPAWN", False)
     with pytest.raises(OSError) as theirs:
         subprocess.run(argv, check=False, **options)
     ours = failure("uts", argv, **options)

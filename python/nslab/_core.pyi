@@ -179,8 +179,8 @@ def setns(fd: int, bits: int) -> None:
 def unshare_fs() -> None:
     """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""
 
-def bind(source: Any, target: Any) -> None:
-    """Makes a file or directory appear at another place, see mount(2)."""
+def bind(source: Any, target: Any, name: Any) -> None:
+    """Makes a file or directory appear at another place, which an error calls by this name, see mount(2)."""
 
 def make_private(path: Any) -> None:
     """Keeps what is mounted below this mount from reaching other namespaces, see mount_namespaces(7)."""

@@ -61,13 +61,17 @@ def _look(pid: int) -> HostInfo | None:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123
             program, name, *kinds = file.read().decode().split("\0")[:-1]
-            if program != "nslab-host" or not name or os.fstat(file.fileno()).st_uid != os.geteuid():
-                return None
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
-            owner = int(file.read().rpartition(b")")[2].split()[1])
+        if program != "nslab-host" or not name:
+            return None
+        with open(f"/proc/{pid}/status", "rb") as file:  # noqa: PTH123
+            status = dict(line.split(b":\t", 1) for line in file.read().splitlines() if b":\t" in line)
+        # Not the owner of its files, who is root for whatever has made itself undumpable; and the real id too, as
+        # anybody may execute a program that is setuid.
+        if [*map(int, status[b"Uid"].split()[:2])] != [os.getuid(), os.geteuid()]:
+            return None
     except (OSError, ValueError):
         return None
-    return HostInfo(name, pid, owner, tuple(kinds))
+    return HostInfo(name, pid, int(status[b"PPid"]), tuple(kinds))
 
 
 def check(name: str) -> str:

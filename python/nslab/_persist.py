@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_IWGRP, S_IWOTH
 
 from . import _core
 from ._inspect.ids import NamespaceId, current
@@ -26,7 +27,8 @@ def persist(holder: Any, directory: Any, kinds: Flags = None) -> None:
     namespace sees. ``join`` and nsenter(1) take the files.
 
     Raises `ValueError` for a pid namespace, which ends with its init; `FileExistsError` where something is in the way;
-    `PermissionError` for who may not mount. Whatever it raises, nothing is left.
+    `PermissionError` for who may not mount, and for a directory that others may write to. Whatever it raises, nothing
+    is left.
 
     See mount(2).
     """
@@ -36,21 +38,22 @@ def persist(holder: Any, directory: Any, kinds: Flags = None) -> None:
     check(wanted)
     place = Path(os.fsdecode(directory))
     was_there = place.is_dir()
-    place.mkdir(exist_ok=True)
+    place.mkdir(mode=0o755, exist_ok=True)
     try:
-        if any(place.iterdir()):
-            raise FileExistsError(f"{place} is neither new nor empty")
-        # A mount that is shared would carry the files into the very mount namespace that is bound (EINVAL).
-        _core.bind(place, place)
-        _core.make_private(place)
-        for kind in wanted:
-            _bind(found[kind], place / kind)
-    except FileExistsError:
-        raise
+        with _opened(place) as below:
+            _refuse_what_others_change(place, below)
+            # A mount that is shared would carry the files into the very mount namespace that is bound (EINVAL).
+            _core.bind(f"/proc/self/fd/{below}", f"/proc/self/fd/{below}", place)
+            try:
+                _fill(place, os.fstat(below).st_ino, {kind: found[kind] for kind in wanted})
+            except BaseException:
+                with suppress(OSError):
+                    _core.unmount(place)
+                raise
     except BaseException:
-        _undo(place)
         if not was_there:
-            place.rmdir()
+            with suppress(OSError):
+                place.rmdir()
         raise
 
 
@@ -62,13 +65,61 @@ def check(kinds: list[str]) -> None:
         raise ValueError("persist: a pid namespace ends with its init, whatever is bound to it (leave pid out)")
 
 
-def _bind(namespace: NamespaceId, file: Path) -> None:
+@contextmanager
+def _opened(place: Path) -> Iterator[int]:
+    """Open a directory, and not what a link leads to.
+
+    What is done by its descriptor is done in it, even if somebody puts another directory or a link in its place.
+    """
+    try:
+        directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise FileExistsError(f"{place} is a link, and not a directory") from None
+    try:
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _refuse_what_others_change(place: Path, directory: int) -> None:
+    if os.listdir(directory):
+        raise FileExistsError(f"{place} is neither new nor empty")
+    status = os.fstat(directory)
+    if status.st_uid != os.geteuid() or status.st_mode & (S_IWGRP | S_IWOTH):
+        raise PermissionError(f"{place} may be written to by others, who could move what is bound in it (chmod go-w)")
+
+
+def _fill(place: Path, inode: int, namespaces: Mapping[str, NamespaceId]) -> None:
+    """Make and bind the files in the directory that has just been mounted; none is left if that fails."""
+    with _opened(place) as directory:
+        if os.fstat(directory).st_ino != inode:
+            raise FileExistsError(f"{place} has become another directory")
+        _core.make_private(f"/proc/self/fd/{directory}")
+        done = []
+        try:
+            for kind, namespace in namespaces.items():
+                os.close(os.open(kind, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=directory))
+                done.append(kind)
+                _bind(namespace, f"/proc/self/fd/{directory}/{kind}", place / kind)
+        except BaseException:
+            _empty(directory, done)
+            raise
+
+
+def _bind(namespace: NamespaceId, file: str, name: Path) -> None:
     fd = namespace.open()
     try:
-        file.touch(exist_ok=False)
-        _core.bind(f"/proc/self/fd/{fd}", file)
+        _core.bind(f"/proc/self/fd/{fd}", file, name)
     finally:
         os.close(fd)
+
+
+def _empty(directory: int, kinds: list[str]) -> None:
+    for kind in kinds:
+        with suppress(OSError):
+            # The last may not have been bound yet.
+            _core.unmount(f"/proc/self/fd/{directory}/{kind}")
+        os.unlink(kind, dir_fd=directory)
 
 
 def unpersist(directory: Any) -> None:
@@ -77,21 +128,13 @@ def unpersist(directory: Any) -> None:
     Raises `ValueError` for a directory that `persist` has not made.
     """
     place = Path(os.fsdecode(directory))
-    files = list(place.iterdir())
     namespaces = Path("/proc/self/ns/net").stat().st_dev
-    if not files or any(file.stat().st_dev != namespaces for file in files):
-        raise ValueError(f"{place} is no directory of nslab.persist")
-    for file in files:
-        _core.unmount(file)
-        file.unlink()
+    with _opened(place) as opened:
+        kinds = os.listdir(opened)  # noqa: PTH208
+        if not kinds or any(os.stat(kind, dir_fd=opened).st_dev != namespaces for kind in kinds):
+            raise ValueError(f"{place} is no directory of nslab.persist")
+        for kind in kinds:
+            _core.unmount(f"/proc/self/fd/{opened}/{kind}")
+            os.unlink(kind, dir_fd=opened)
     _core.unmount(place)
     place.rmdir()
-
-
-def _undo(place: Path) -> None:
-    for file in place.iterdir():
-        with suppress(OSError):
-            _core.unmount(file)
-        file.unlink()
-    with suppress(OSError):
-        _core.unmount(place)

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import tomllib
 import unittest
@@ -28,7 +29,7 @@ TIMEOUT = 600
 
 def main(parts: list[str]) -> int:
     assert subprocess.Popen is nslab.Popen, "children/sitecustomize.py was not found"
-    tests = list(flat(unittest.defaultTestLoader.loadTestsFromName(TESTS)))
+    tests = load()
     differences, problems = expected({method(test.id()) for test in tests})
     result = run([test for test in tests if not parts or any(part in test.id() for part in parts)])
     passed, listed = compare(result, differences, problems)
@@ -36,6 +37,13 @@ def main(parts: list[str]) -> int:
     print(f"{TESTS} on nslab.Popen, Python {platform.python_version()}, uid {os.geteuid()}:")
     print(f"{passed} passed, {len(problems)} failed, {len(result.skipped)} skipped, {listed} different as listed")
     return 1 if problems or not result.testsRun else 0
+
+
+def load() -> list[unittest.TestCase]:
+    # What needs an installed Python, as CPython puts it, fails just as well with one that was moved after its build.
+    moved = os.path.realpath(sysconfig.get_config_var("BINDIR")) != os.path.dirname(os.path.realpath(sys.executable))
+    with mock.patch("sysconfig.is_python_build", return_value=moved or sysconfig.is_python_build()):
+        return list(flat(unittest.defaultTestLoader.loadTestsFromName(TESTS)))
 
 
 def flat(suite: Iterable[Any]) -> Iterator[unittest.TestCase]:
@@ -53,8 +61,8 @@ def method(name: str) -> str:
 def expected(methods: Collection[str]) -> tuple[dict[str, str], list[str]]:
     """Return what the report of each listed test must show, and what is wrong with the list itself."""
     rows = tomllib.loads(EXPECTED.read_text())["difference"]
-    old_enough = [row for row in rows if sys.version_info >= tuple(row.get("since", ()))]
-    absent = [test for row in old_enough for test in row["tests"] if test not in methods]
+    here = [row for row in rows if tuple(row.get("since", ())) <= sys.version_info < tuple(row.get("before", (4,)))]
+    absent = [test for row in here for test in row["tests"] if test not in methods]
     problems = [f"ABSENT {test}: take it out of {EXPECTED.name}" for test in absent]
     return {test: row["shows"] for row in rows for test in row["tests"]}, problems
 

@@ -1,0 +1,231 @@
+"""One wheel for every Python: what the tools of the field say of it, and the tests with it installed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .interpreters import ENVIRONMENTS, WANTED, Environment, Interpreter, at_hand
+from .part import Part
+
+# Tests of the short form: every way to say what is wanted, every namespace, descriptors, errors.
+CORE = ["seed", "flags", "exec", "join", "errors"]
+COMPILERS = re.compile(
+    r"(.*-)?(cc|c\+\+|gcc|g\+\+|c[89]9|clang.*|ld(\..*)?|as|cargo|rustc|rustup|maturin|tcc)(-[\d.]+)?"
+)
+# Seconds.
+LONG, SHORT = 3600, 300
+
+
+def prove(short: bool) -> Part:
+    part = Part(
+        "pythons",
+        "Every Python",
+        "One wheel, built once for the stable ABI of CPython 3.11, passes the tests on every CPython since; it needs "
+        "nothing but a Python.",
+        ["what", "on", "result"],
+    )
+    with part.timed():
+        wheel = built(part)
+        found = at_hand()
+        for minor in WANTED:
+            if minor not in found:
+                part.row("everything", f"CPython {minor}", "not tried: not on this machine")
+        regular = [each for each in found.values() if not each.free_threaded]
+        for interpreter in regular if not short else regular[-1:]:
+            in_an_empty_environment(part, interpreter, wheel)
+        for interpreter in regular:
+            with_the_tests(part, interpreter, wheel, short)
+        free_threaded(part, [each for each in found.values() if each.free_threaded], wheel)
+    return part
+
+
+def said(command: list[str], timeout: float = SHORT) -> tuple[int, str]:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+    return done.returncode, done.stdout
+
+
+def tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def check(part: Part, what: str, where: str, good: bool, result: str, output: str = "") -> None:
+    part.row(what, where, result if good else f"**{result}**")
+    part.expect(good, f"{what}, {where}: {result}\n{output[-2000:]}".strip())
+
+
+# ------------------------------------------------------------------------------------------------------- the wheel
+
+
+def built(part: Part) -> Path:
+    status, output = said(["make", "wheel"])
+    if status:
+        raise RuntimeError(f"the wheel does not build: {output}")
+    name = re.findall(r"dist/(\S+\.whl)", output)[-1]
+    wheel = Path("dist", name).absolute()
+    check(part, "one wheel for all", "maturin", "-cp311-abi3-manylinux" in name, name)
+    with tempfile.TemporaryDirectory() as sdist:
+        said([tool("maturin"), "sdist", "--out", sdist])
+        files = [str(wheel), *map(str, Path(sdist).iterdir())]
+        status, output = said([tool("twine"), "--no-color", "check", "--strict", *files])
+    passed = output.count("PASSED")
+    check(part, "metadata and README", "twine check --strict", (status, passed) == (0, 2), f"{passed} passed", output)
+    abi(part, wheel)
+    glibc(part, wheel)
+    return wheel
+
+
+def abi(part: Part, wheel: Path) -> None:
+    status, output = said([tool("abi3audit"), "--strict", "--report", str(wheel)])
+    report = json_in(output)["specs"]
+    [extension] = [extension["result"] for spec in report.values() for extension in spec["wheel"]]
+    computed, others = extension["computed"], len(extension["non_abi3_symbols"])
+    clean = (status, computed, others) == (0, "3.11", 0)
+    result = f"the stable ABI of {computed}, and {others} symbols outside of it"
+    check(part, "its symbols of CPython", "abi3audit --strict", clean, result, output)
+
+
+def glibc(part: Part, wheel: Path) -> None:
+    """Compare the tag, which says what C library it needs, with the versions of its symbols."""
+    _, output = said([tool("auditwheel"), "show", "--json", str(wheel)])
+    needed = json_in(output)["overall_tag"]
+    newest = max(re.findall(r"GLIBC_(\d+)\.(\d+)", output), key=lambda version: tuple(map(int, version)))
+    honest = wheel.stem.endswith(needed) and needed.startswith(f"manylinux_{'_'.join(newest)}_")
+    result = f"{needed}: the newest symbol is of glibc {'.'.join(newest)}"
+    check(part, "its tag", "auditwheel show", honest, result, output)
+    with tempfile.TemporaryDirectory() as out:
+        older = ["--compatibility", "manylinux_2_17", "--auditwheel", "check"]
+        status, output = said([tool("maturin"), "build", "--release", "--out", out, *older])
+    refused = status != 0 and "too-recent versioned symbols" in output
+    result = "refused, for its symbols" if refused else "not refused"
+    check(part, "an older tag, manylinux_2_17", "maturin --auditwheel check", refused, result, output)
+
+
+def json_in(output: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.JSONDecoder().raw_decode(output[output.index("{") :])[0]
+    return found
+
+
+# --------------------------------------------------------------------------------------------- an empty environment
+
+
+def without_compilers(directory: Path) -> str:
+    """Fill a directory with links to the programs of this machine, but for whatever compiles; return a PATH."""
+    for place in ("/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for program in os.scandir(place):
+            if not COMPILERS.fullmatch(program.name) and not (directory / program.name).exists():
+                (directory / program.name).symlink_to(program.path)
+    return str(directory)
+
+
+def in_an_empty_environment(part: Part, interpreter: Interpreter, wheel: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        here = Path(name)
+        here.chmod(0o755)
+        environment = Environment.make(interpreter, here / "env")
+        output = environment.install("--no-index", "--no-deps", str(wheel)).stderr
+        packages = sorted(path.name for path in (environment.directory / "lib").glob("python*/site-packages/*"))
+        alone = packages == ["nslab", re.sub(r"-cp311.*", ".dist-info", wheel.name)]
+        check(part, "the wheel alone installs", str(interpreter), alone, ", ".join(packages) or "nothing", output)
+        (here / "bin").mkdir()
+        path = f"{environment.directory}/bin:{without_compilers(here / 'bin')}"
+        for who in ("root", "an ordinary user") if os.geteuid() == 0 else ("an ordinary user",):
+            status, output = work(path, [here, Path(interpreter.path)], who == "an ordinary user")
+            done = status == 0
+            result = "nslab tour, nslab doctor, a spawn: done" if done else f"exit status {status}"
+            check(part, f"without compilers, as {who}", str(interpreter), done, result, output)
+
+
+SPAWN = """
+import sys, nslab
+assert nslab.__file__.startswith(sys.prefix), nslab.__file__
+done = nslab.run("user uts", ["uname", "-n"], map_root_user=True, hostname="lab", capture_output=True, text=True)
+assert done.stdout == "lab\\n", done
+"""
+
+
+def work(path: str, needed: list[Path], as_nobody: bool) -> tuple[int, str]:
+    """Use what has been installed, with this PATH and an empty environment."""
+    script = "set -e; ! command -v cc cargo rustc; nslab tour; nslab doctor; exec python -c " + shlex.quote(SPAWN)
+    env = {"PATH": path, "HOME": "/tmp", "LANG": "C.UTF-8"}
+    command = ["/bin/sh", "-c", script]
+    if not as_nobody or os.geteuid() != 0:
+        done = subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, timeout=SHORT)
+        return done.returncode, done.stdout + done.stderr
+    import nslab
+
+    sys.path.insert(0, "tests")
+    from conftest import reachable_by_others
+
+    prefixes = [str(needed[0]), str(Path(os.path.realpath(needed[1])).parent.parent)]
+    drop = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", *command]
+    inner = f"{reachable_by_others(prefixes)}\nexec {shlex.join(drop)}"
+    options: dict[str, Any] = {"env": env, "cwd": "/", "capture_output": True, "text": True, "timeout": SHORT}
+    ran = nslab.run("mnt", ["/bin/sh", "-c", inner], **options)
+    return ran.returncode, str(ran.stdout) + str(ran.stderr)
+
+
+# ------------------------------------------------------------------------------------------------------- the tests
+
+
+def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: bool) -> None:
+    environment = Environment.make(interpreter, ENVIRONMENTS / interpreter.minor)
+    lacking = environment.install_group("core" if short else "suite")
+    environment.install("--no-index", "--no-deps", str(wheel))
+    where = environment.run(["-c", "import nslab; print(nslab.__file__)"], SHORT).stdout.strip()
+    part.expect(where.startswith(f"{environment.directory}/lib"), f"{interpreter} has tested {where}")
+    if lacking:
+        part.notes.append(f"{interpreter}: without {', '.join(lacking)}, of which there is no wheel for it.")
+    tests = [f"tests/test_{name}.py" for name in CORE] if short else ["tests"]
+    plugins = ["-p", "no:cacheprovider", "--color=no", "-q"]
+    done = environment.run(["-m", "pytest", *plugins, *tests], LONG)
+    summary = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
+    what = f"tests: {', '.join(CORE)}" if short else "all tests"
+    check(part, what, str(interpreter), done.returncode == 0, summary.strip("= "), done.stdout)
+    part.failures += [
+        f"{interpreter}: {line}" for line in done.stdout.splitlines() if re.match("(FAILED|ERROR) ", line)
+    ]
+    if short:
+        return
+    if not interpreter.has_tests:
+        part.row("test_subprocess on nslab.Popen", interpreter, "not tried: it comes without its own tests")
+        return
+    done = environment.run(["tests/conformance/run.py"], LONG)
+    summary = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else "no output"
+    check(part, "test_subprocess on nslab.Popen", str(interpreter), done.returncode == 0, summary, done.stdout)
+
+
+# --------------------------------------------------------------------------------------------------- free threading
+
+
+def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path) -> None:
+    """Offer the wheel to a free-threaded build, which has not got the stable ABI of 3.11."""
+    with tempfile.TemporaryDirectory() as nowhere:
+        tags = ["--implementation", "cp", "--python-version", "3.14", "--abi", "cp314t"]
+        command = [
+            "--dry-run",
+            "--no-index",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--target",
+            nowhere,
+            *tags,
+            str(wheel),
+        ]
+        status, output = said([sys.executable, "-m", "pip", "install", *command])
+    refused = status != 0 and "is not a supported wheel" in output
+    check(
+        part, "a free-threaded build", "pip, tags of cp314t", refused, "refused by name" if refused else output, output
+    )
+    for interpreter in interpreters:
+        environment = Environment.make(interpreter, ENVIRONMENTS / interpreter.minor)
+        output = environment.install("--no-index", "--no-deps", str(wheel)).stderr
+        refused = "is not a supported wheel" in output
+        check(part, "the wheel", str(interpreter), refused, "refused by name" if refused else output, output)
