@@ -58,6 +58,9 @@ mod child;
 mod dumpable;
 mod enter;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod idmap;
 mod init;
 pub mod inspect;
