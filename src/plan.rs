@@ -376,7 +376,8 @@ fn maps(o: &Options, caller: &Caller) -> Result<Maps, Error> {
         steps.push(Step::WriteMap(MapFile::Setgroups, whose, "allow".to_owned()));
     }
     if !groups.is_empty() {
-        let direct = !outside || caller.may_map_groups || own_group;
+        // For a group that is the caller's own newgidmap(1) would deny setgroups(2), whatever was asked for.
+        let direct = !outside || caller.may_map_groups || is_own(&groups, caller.egid);
         steps.push(map_step(MapFile::Groups, whose, &groups, if direct { None } else { caller.newgidmap.as_ref() }));
     }
     Ok(Maps { steps, outside, setgroups_denied: deny })

@@ -317,12 +317,12 @@ impl fmt::Display for Step {
         match self {
             Self::OpenNs(joins) => {
                 let opened = joins.iter().filter(|join| !matches!(join.source, JoinSource::Fd(_)));
-                let call = |join| format!("open(\"{}\", O_RDONLY|O_CLOEXEC)", join_text(join));
+                let call = |join| format!("open(\"{}\", O_RDONLY|O_CLOEXEC)", join_shown(join));
                 write!(f, "{}", list_with("; ", opened.map(call)))
             }
             Self::Clone(types) => write!(f, "clone3({{flags={types}, exit_signal=SIGCHLD}})"),
             Self::Setns(joins) => {
-                let call = |join: &Join| format!("setns({}, {})", join_text(join), join.types);
+                let call = |join: &Join| format!("setns({}, {})", join_shown(join), join.types);
                 write!(f, "{}", list_with("; ", joins.iter().map(call)))
             }
             Self::Unshare(types) => write!(f, "unshare({types})"),
@@ -378,7 +378,7 @@ impl fmt::Display for Step {
                 write!(f, "execve({path:?}, [{}], {} variables)", list(argv), exec.envp.iter().count())
             }
             Self::EnterTime(join) => {
-                write!(f, "execveat(a program in between); setns({}, {})", join_text(join), join.types)
+                write!(f, "execveat(a program in between); setns({}, {})", join_shown(join), join.types)
             }
             Self::KeepCapabilities => write!(f, "prctl(PR_SET_KEEPCAPS, 1)"),
             Self::SendPidfd => write!(f, "sendmsg(init, SCM_RIGHTS, [pidfd])"),
@@ -386,10 +386,20 @@ impl fmt::Display for Step {
                 write!(f, "execveat(init, \"\", [{}], 0 variables)", list(argv.iter().map(|arg| format!("{arg:?}"))))
             }
             Self::Chdir(path) => write!(f, "chdir({path:?})"),
-            Self::ClearHandlers | Self::MapHelper(..) | Self::Umask(_) => {
-                write!(f, "{}({})", self.name(), self.detail())
+            Self::MapHelper(_, program, ranges) => {
+                let ranges = list_with(" ", ranges.iter().map(|s| s.to_string_lossy()));
+                write!(f, "{}({} PID {ranges})", self.name(), program.to_bytes().escape_ascii())
             }
+            Self::ClearHandlers | Self::Umask(_) => write!(f, "{}({})", self.name(), self.detail()),
         }
+    }
+}
+
+/// On one line, whatever bytes are in a path.
+fn join_shown(join: &Join) -> String {
+    match &join.source {
+        JoinSource::Path(path) => path.to_bytes().escape_ascii().to_string(),
+        JoinSource::Fd(_) | JoinSource::Id(..) => join_text(join),
     }
 }
 

@@ -67,6 +67,8 @@ def parse_flags(flags: Flags) -> int:
     except TypeError:
         kind = type(flags).__name__
         raise TypeError(f"flags must be an int, text or an iterable of names, not {kind}") from None
+    if unfit := [item for item in items if not isinstance(item, (int, str))]:
+        raise TypeError(f"flags must be names, not {type(unfit[0]).__name__}")
     return functools.reduce(int.__or__, map(parse_flags, items), 0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import signal
 import sys
@@ -23,14 +24,18 @@ def name(value: str | bytes) -> bytes:
     return os.fsencode(value)
 
 
-def mount_point(value: bool | str | bytes | os.PathLike[Any]) -> str | bytes:
-    """Return where to mount proc(5): ``True`` is ``/proc``."""
-    return "/proc" if value is True else os.fspath(value)  # type: ignore[arg-type]
+def mount_point(value: bool | str | bytes | os.PathLike[Any]) -> str | bytes | None:
+    """Return where to mount proc(5): ``True`` is ``/proc``, ``False`` is nowhere."""
+    if value is False:
+        return None
+    return "/proc" if value is True else os.fspath(value)
 
 
-def death_signal(value: bool | int) -> int:
-    """Return the signal for ``kill_child``: ``True`` is SIGKILL."""
-    return int(signal.SIGKILL) if value is True else int(value)
+def death_signal(value: bool | int) -> int | None:
+    """Return the signal for ``kill_child``: ``True`` is SIGKILL, ``False`` is none."""
+    if value is False:
+        return None
+    return int(signal.SIGKILL) if value is True else operator.index(value)
 
 
 def clock_offset(value: Any) -> tuple[int, int]:

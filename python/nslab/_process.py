@@ -282,7 +282,7 @@ def _take_own(options: dict[str, Any]) -> dict[str, Any]:
     own = {}
     for name in [name for name in options if name in OPTIONS]:
         convert, own[name] = OPTIONS[name], options.pop(name)
-        if convert and own[name] is not None and own[name] is not False:
+        if convert and own[name] is not None:
             try:
                 own[name] = convert(own[name])
             except (TypeError, ValueError) as error:

@@ -55,7 +55,7 @@ fn from_inside(target: &Target) -> Result<Vec<u8>, Errno> {
 }
 
 /// `hierarchy:controllers:path`, a line each; the path may have colons, but no newline.
-fn lines(text: &[u8]) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
+pub(crate) fn lines(text: &[u8]) -> impl Iterator<Item = (u32, &[u8], &[u8])> {
     text.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.splitn(3, |byte| *byte == b':');
         let number = str::from_utf8(fields.next()?).ok()?.parse().ok()?;

@@ -63,7 +63,7 @@ fn offsets(target: &Target) -> Result<[i64; 2], Errno> {
 }
 
 /// `monotonic`, seconds, nanoseconds; `boottime` likewise.
-fn parse(text: &[u8]) -> Result<[i64; 2], Errno> {
+pub(crate) fn parse(text: &[u8]) -> Result<[i64; 2], Errno> {
     let offset = |name: &[u8]| {
         let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name))?;
         let mut words = procfs::words(line).map(procfs::number::<i64>);

@@ -78,7 +78,7 @@ pub fn objects(namespace: RawFd) -> Result<Objects, Errno> {
 }
 
 /// The first line names the columns.
-fn rows(text: &str, id: &str, numbers: &[&str], outside: &Outside) -> Vec<Object> {
+pub(crate) fn rows(text: &str, id: &str, numbers: &[&str], outside: &Outside) -> Vec<Object> {
     let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let Some(names) = lines.next() else { return Vec::new() };
     let object = |fields: Vec<&str>| {

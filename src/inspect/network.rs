@@ -152,7 +152,7 @@ pub fn network(namespace: RawFd) -> Result<Network, Errno> {
 }
 
 /// `struct ifinfomsg`: family, padding, type (2), index (4), flags (4), change (4).
-fn link(message: &Message) -> Option<Link> {
+pub(crate) fn link(message: &Message) -> Option<Link> {
     let (hardware, index, bits) = (short(message, 2)?, number(message, 4)?, number(message, 8)?);
     let attributes = Attributes::behind(message, 16);
     let mac = attributes.get(IFLA_ADDRESS).filter(|bytes| !bytes.is_empty());
@@ -208,7 +208,7 @@ fn hardware_address(hardware: u16, bytes: &[u8]) -> String {
 }
 
 /// `struct ifaddrmsg`: family, length of the prefix, flags, scope, index (4).
-fn address(message: &Message) -> Option<(u32, Address)> {
+pub(crate) fn address(message: &Message) -> Option<(u32, Address)> {
     let [family, prefixlen, _, scope, ..] = *message.as_slice() else { return None };
     let attributes = Attributes::behind(message, 8);
     let local = attributes.get(IFA_LOCAL).or_else(|| attributes.get(IFA_ADDRESS))?;
@@ -217,7 +217,7 @@ fn address(message: &Message) -> Option<(u32, Address)> {
 }
 
 /// `struct rtmsg`: family, lengths of both prefixes, tos, table, protocol, scope, type, flags (4).
-fn route(message: &Message, names: &HashMap<u32, &[u8]>) -> Option<Route> {
+pub(crate) fn route(message: &Message, names: &HashMap<u32, &[u8]>) -> Option<Route> {
     let [family, length, _, _, table, protocol, scope, kind, ..] = *message.as_slice() else { return None };
     if number(message, 8)? & RTM_F_CLONED != 0 {
         // Not a route, but what the kernel has learnt about one destination of it.

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::credentials;
 use crate::sys;
 use crate::visit::{Action, own_namespace, visit};
 
@@ -38,19 +39,19 @@ impl Outside {
     /// The user; one that has no number inside is 65534 on both sides.
     #[must_use]
     pub fn uid(&self, inside: u32) -> u32 {
-        self.users.iter().fold(inside, translate)
+        self.users.iter().fold(inside, |id, map| translate(id, map))
     }
 
     /// The group.
     #[must_use]
     pub fn gid(&self, inside: u32) -> u32 {
-        self.groups.iter().fold(inside, translate)
+        self.groups.iter().fold(inside, |id, map| translate(id, map))
     }
 }
 
-fn translate(id: u32, map: &Map) -> u32 {
+pub(crate) fn translate(id: u32, map: &[[u32; 3]]) -> u32 {
     let range = map.iter().find(|[inside, _, count]| id.checked_sub(*inside).is_some_and(|place| place < *count));
-    range.map_or(id, |[inside, outside, _]| id - inside + outside)
+    range.and_then(|[inside, outside, _]| outside.checked_add(id - inside)).unwrap_or(id)
 }
 
 /// Who reads his own map sees on its right side the ids of the user namespace above.
@@ -58,14 +59,19 @@ fn maps(namespace: &OwnedFd) -> Result<[Map; 2], Errno> {
     let files = [c"/proc/thread-self/uid_map", c"/proc/thread-self/gid_map"];
     let visited = visit(namespace.as_raw_fd(), &files.map(|path| Action::Read(libc::AT_FDCWD, path)))?;
     let mut answers = visited.answers.into_iter();
-    let mut next = || Ok(map(&answers.next().unwrap_or(Err(Errno::ECANCELED))?.bytes()));
+    let mut next = || credentials::map(&answers.next().unwrap_or(Err(Errno::ECANCELED))?.bytes());
     Ok([next()?, next()?])
 }
 
-fn map(text: &[u8]) -> Map {
-    let line = |line: &str| {
-        let mut numbers = line.split_whitespace().map(str::parse);
-        Some([numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?])
-    };
-    String::from_utf8_lossy(text).lines().filter_map(line).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_translated_where_the_map_leads_to_one() {
+        let map = [[0, 1000, 1], [5, u32::MAX - 1, 9]];
+        assert_eq!([0, 1, 5, 6].map(|id| translate(id, &map)), [1000, 1, u32::MAX - 1, u32::MAX]);
+        // Found by fuzzing: no id is there.
+        assert_eq!(translate(7, &map), 7);
+    }
 }

@@ -119,7 +119,7 @@ pub fn command(directory: RawFd, status: &Status) -> sys::Result<Option<Vec<u8>>
     }
 }
 
-fn join(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
+pub(crate) fn join(mut cmdline: Vec<u8>) -> Option<Vec<u8>> {
     let end = cmdline.iter().rposition(|byte| *byte != 0)? + 1;
     cmdline.truncate(end);
     // Many are kept, and they were read into large buffers.

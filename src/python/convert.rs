@@ -44,8 +44,7 @@ fn switch<'o>(name: &str, o: &'o mut Options) -> Option<&'o mut bool> {
 /// The options of `nslab.spawn` that `subprocess` does not have.
 pub fn read_options(options: &Bound<'_, PyDict>, o: &mut Options) -> PyResult<()> {
     for (name, value) in options {
-        // Off is as good as not given.
-        if !value.is_none() && !value.is(PyBool::new(value.py(), false)) {
+        if !value.is_none() {
             read_option(name.extract()?, &value, o)?;
         }
     }
@@ -69,7 +68,11 @@ fn read_option(name: &str, value: &Bound<'_, PyAny>, o: &mut Options) -> PyResul
                 _ => return Err(PyValueError::new_err(format!("setgroups must be 'allow' or 'deny', not {value:?}"))),
             });
         }
-        "propagation" => o.propagation = Some(value.extract::<String>()?.parse().map_err(PyValueError::new_err)?),
+        "propagation" => {
+            let word = value.extract::<String>();
+            let word = word.map_err(|_| PyTypeError::new_err(format!("propagation must be a word, not {value:?}")))?;
+            o.propagation = Some(word.parse().map_err(PyValueError::new_err)?);
+        }
         "mount_proc" => o.mount_proc = Some(value.extract::<Text>()?.0),
         "monotonic" => o.monotonic = Some(read_offset(value)?),
         "boottime" => o.boottime = Some(read_offset(value)?),
