@@ -28,7 +28,7 @@ mount -t tmpfs -o mode=755 laboratory {PLACE}
 cd {PLACE}
 cp "$program" report; : >seen; echo text >file; printf 'echo no first line\\n' >script
 chmod 755 report script; chmod 666 seen; chmod 644 file
-mkdir -m 755 directory proc shared slave unbindable; mkdir -m 700 closed; mkdir closed/inner
+mkdir -m 755 directory proc shared slave unbindable; mkdir -m 1777 scratch; mkdir -m 700 closed; mkdir closed/inner
 mount -t tmpfs shared shared; mount --make-shared shared
 mount --bind shared slave; mount --make-slave slave
 mount -t tmpfs unbindable unbindable; mount --make-unbindable unbindable

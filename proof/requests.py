@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -168,22 +169,22 @@ def _joins(world: World) -> st.SearchStrategy[tuple[Any, frozenset[str], tuple[s
     return st.one_of(some.flatmap(in_a_form), some.flatmap(in_a_form), whole, nothing, unjoinable)
 
 
-def requests(world: World) -> st.SearchStrategy[Request]:
+def requests(world: World, names: Collection[str] | None = None) -> st.SearchStrategy[Request]:
+    """Return requests with all options, or good ones with these options."""
     values, joins = _values(world), _joins(world)
+    if names is not None:
+        values = {name: (values[name][0], None) for name in names}
+    odds = [*values, "flags", "argv", "join", "needs"]
 
     @st.composite
     def build(draw: st.DrawFn) -> Request:
-        odd = (
-            None
-            if draw(st.integers(1, ODD)) > 1
-            else draw(st.sampled_from([*values, "flags", "argv", "join", "needs"]))
-        )
+        odd = draw(st.sampled_from(odds)) if names is None and draw(st.integers(1, ODD)) == 1 else None
         kinds = set(draw(st.frozensets(st.sampled_from(sorted(KINDS)), max_size=4)))
-        names = set(draw(st.lists(st.sampled_from(sorted(values)), max_size=7, unique=True)))
+        chosen = set(draw(st.lists(st.sampled_from(sorted(values)), max_size=7, unique=True)))
         if odd in values:
-            names.add(odd)
+            chosen.add(odd)
         options = {}
-        for name in sorted(names):
+        for name in sorted(chosen):
             good, bad = values[name]
             options[name] = draw(bad if name == odd and bad else good)
             if odd != "needs":

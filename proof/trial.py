@@ -18,8 +18,8 @@ from .model import Accepted, Invalid, Refused, Request, predict
 from .values import KINDS
 from .world import REPORT, Seen, World, read_report
 
-# What `subprocess` raises for values that are none; a name of nobody is a KeyError.
-INVALID = (ValueError, TypeError, KeyError, AttributeError, subprocess.SubprocessError)
+# What `subprocess` raises for values that are none: KeyError, OverflowError for an id of nobody.
+INVALID = (ValueError, TypeError, KeyError, AttributeError, OverflowError, subprocess.SubprocessError)
 # Seconds in which a program of a millisecond has ended.
 PATIENCE = 30
 
@@ -89,11 +89,21 @@ def _told(happened: Happened) -> str:
     return f"it ran and ended with {happened[0]}"
 
 
-def _see(world: World, expected: dict[str, Any], seen: Seen) -> None:
-    actual: dict[str, Any] = {
+def facts(world: World, seen: Seen) -> dict[str, Any]:
+    """Return what a program sees, without what differs from one run to the next."""
+    as_they_are = (
+        "uids",
+        "gids",
+        "lo",
+        "hostname",
+        "domainname",
+        "cwd",
+        "leads session",
+        "leads group",
+        "death signal",
+    )
+    return {
         "namespaces": {kind: _place(world, seen, kind) for kind in KINDS},
-        "uids": seen["uids"],
-        "gids": seen["gids"],
         "groups": sorted(seen["groups"]),
         "uid_map": seen.ranges("uid_map"),
         "gid_map": seen.ranges("gid_map"),
@@ -107,7 +117,12 @@ def _see(world: World, expected: dict[str, Any], seen: Seen) -> None:
         "argv": [seen[f"argv {place}"] for place in range(seen["argc"])],
         "fds": sorted(int(fd) for fd in seen["fds"] if int(fd) > 2),
         **{name: _stream(seen, fd) for fd, name in enumerate(("stdin", "stdout", "stderr"))},
+        **{name: seen[name] for name in as_they_are},
     }
+
+
+def _see(world: World, expected: dict[str, Any], seen: Seen) -> None:
+    actual = facts(world, seen)
     for name, value in expected.items():
         found = actual[name] if name in actual else seen[name]
         if found != value:

@@ -86,6 +86,8 @@ BOTH: dict[str, tuple[Any, dict[str, Any]]] = {
     "time": ("time", {"monotonic": 100, "boottime": 1000}),
     "root": ("user", {"map_root_user": True}),
     "myself": ("user uts", {"map_current_user": True}),
+    "names without root": ("user uts net", {"map_current_user": True, "hostname": "lab", "loopback": True}),
+    "names without a map": ("user uts", {"domainname": "lab", "setgroups": "allow"}),
     "one user": ("user", {"map_users": [(5, ME, 1)]}),
     "one group": ("user", {"map_groups": [(5, MINE, 1)]}),
     "one of each": ("user", {"map_users": [(5, ME, 1)], "map_groups": [(6, MINE, 1)], "setgroups": "deny"}),

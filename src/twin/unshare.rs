@@ -214,7 +214,18 @@ impl Line {
         }
     }
 
+    /// Who is not root in a new user namespace has no capabilities once he executes something: here a shell.
+    fn keep_capabilities(&mut self, plan: &Plan) {
+        let is_root = plan.options.map_root_user || !plan.options.flags.contains(NamespaceSet::USER);
+        let privileged = self.commands.iter().any(|command| !command.starts_with("umask "));
+        if !is_root && (privileged || !self.setpriv.is_empty()) {
+            self.switch("--keep-caps");
+            self.setpriv.extend(["--inh-caps=-all", "--ambient-caps=-all"].map(str::to_owned));
+        }
+    }
+
     fn execve(&mut self, plan: &Plan, exec: &Exec) {
+        self.keep_capabilities(plan);
         if !self.setpriv.is_empty() {
             self.program.push("setpriv".to_owned());
             if !self.setpriv.iter().any(|switch| switch.ends_with("groups") || switch.starts_with("--groups")) {
