@@ -89,6 +89,6 @@ pub use namespace::{NAMESPACES, NamespaceSet, NamespaceType};
 pub use options::{ClockOffset, Join, JoinSource, Options};
 pub use plan::{Plan, Side};
 pub use process::{Exit, Process};
-pub use spawn::{Spawned, hold, spawn};
+pub use spawn::{Spawned, hold, spawn, spawn_and_keep};
 pub use step::Step;
 pub use twin::{c_source, unshare_command};

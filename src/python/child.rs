@@ -15,8 +15,8 @@ use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple};
 
 use super::convert::{read_options, read_switches};
 use super::{IdRow, PyPlan, make_plan, os_error, raise, rows};
-use crate::spawn::{Kept, Spawned, spawn_and_keep};
-use crate::{NamespaceSet, Options, spawn};
+use crate::spawn::{Kept, Spawned};
+use crate::{NamespaceSet, Options, spawn, spawn_and_keep};
 
 static KEEPS: AtomicBool = AtomicBool::new(false);
 
@@ -95,13 +95,13 @@ impl Child {
     /// Runs a plan with these descriptors as 0, 1 and 2; -1 leaves the caller's own. Raises `nslab.SpawnError`.
     fn _run(slf: &Bound<'_, Self>, plan: &PyPlan, stdin: RawFd, stdout: RawFd, stderr: RawFd) -> PyResult<()> {
         let py = slf.py();
-        let stdio = [stdin, stdout, stderr];
+        let streams = [stdin, stdout, stderr];
         let spawned = if KEEPS.load(Relaxed) {
-            let (spawned, kept) = py.detach(|| spawn_and_keep(&plan.0, stdio)).map_err(|error| raise(py, &error))?;
+            let (spawned, kept) = py.detach(|| spawn_and_keep(&plan.0, streams)).map_err(|error| raise(py, &error))?;
             slf.setattr("_kept", numbers(kept))?;
             spawned
         } else {
-            py.detach(|| spawn(&plan.0, stdio)).map_err(|error| raise(py, &error))?
+            py.detach(|| spawn(&plan.0, streams)).map_err(|error| raise(py, &error))?
         };
         let pid = spawned.process.pid();
         if slf.get().0.set(spawned).is_err() {
