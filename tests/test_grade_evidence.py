@@ -193,8 +193,9 @@ def test_the_submission_itself_is_not_changed(tmp_path: Path) -> None:
     status, said = verb(tmp_path / "work", "record", ".", "--output", "../evidence.json")
     assert (status, "work has several programs" in said or ". has several programs" in said) == (2, True)
     checks = "def test_it(submission): submission.run()\n"
-    message = grade(tmp_path, checks, "work")["checks"][0]["message"]
-    assert "has several programs, helper.py, lab.py: a check says which" in message
+    found = grade(tmp_path, checks, "work")["checks"][0]
+    assert found["status"] == "error"
+    assert "has several programs, helper.py, lab.py: a check says which" in found["message"]
     checks = "def test_it(submission): submission.run(file='other.py')\n"
     assert "expected the file other.py in work" in grade(tmp_path, checks, "work")["checks"][0]["message"]
 
