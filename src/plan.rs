@@ -204,7 +204,7 @@ impl Plan {
 
     /// The same plan, with descriptors of the new namespaces left in the caller: also of a program that ends at once.
     #[must_use]
-    pub(crate) fn keeping(&self) -> Self {
+    pub fn keeping(&self) -> Self {
         let mut steps = self.steps.clone();
         let by_pidfd = steps.iter().any(|(_, step)| matches!(step, Step::NoteNamespaces(_, true)));
         // As long as the child has the caller's table.

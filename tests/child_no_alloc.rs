@@ -18,7 +18,7 @@ use lab::{
 };
 use nix::errno::Errno;
 use nslab::inspect::{Target, cgroup, ipc, network, uts};
-use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step, hold};
+use nslab::{Caller, IdRange, MapRequest, Options, Plan, Propagation, Step, hold, spawn};
 
 /// The process that may allocate; 0 while everybody may.
 static OWNER: AtomicI64 = AtomicI64::new(0);
@@ -168,6 +168,12 @@ fn run_all() -> BTreeSet<usize> {
         let ran = run_plan(&plan, stdio).unwrap_or_else(|error| panic!("{error}\n{plan}"));
         assert_eq!((ran.status, ran.text.trim()), (0, expected.as_str()), "{plan}");
         seen.extend(ran.plan.steps.iter().map(|(_, step)| number(step)));
+    }
+    for flags in ["", "all"] {
+        let keeping = Arc::new(plan(program(flags, &["true"])).keeping());
+        let spawned = spawn(&keeping, [-1; 3]).unwrap();
+        assert_eq!(spawned.kept.len(), if flags.is_empty() { 0 } else { 8 });
+        lab::wait(&spawned.process);
     }
     let keep = plan(Options { keep: true, ..program("net ipc user", &["-"]) });
     assert_eq!(hold(&keep).unwrap().len(), 3);

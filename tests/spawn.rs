@@ -2,10 +2,12 @@
 
 mod lab;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -35,6 +37,19 @@ fn a_plan_runs_any_number_of_times() {
     let plan = plan(everything());
     for _ in 0..20 {
         assert_eq!(run_plan(&plan, [-1, -1]).unwrap().text.trim(), EVERYTHING);
+    }
+}
+
+#[test]
+fn what_is_kept_are_the_namespaces_of_a_program_that_has_ended() {
+    for names in ["", "uts", "all"] {
+        let spawned = spawn(&Arc::new(plan(shell(names, "exit 0")).keeping()), [-1; 3]).unwrap();
+        wait(&spawned.process);
+        let inode = |fd: &OwnedFd| File::from(fd.try_clone().unwrap()).metadata().unwrap().ino();
+        let found: Vec<_> = spawned.kept.iter().map(|(row, fd)| (row.name, inode(fd))).collect();
+        let told = NAMESPACES.iter().zip(spawned.namespaces()).map(|(row, id)| (row.name, id.unwrap().inode));
+        let new = spawned.plan.options.flags;
+        assert_eq!(found, told.filter(|(name, _)| new.contains(types(name))).collect::<Vec<_>>());
     }
 }
 

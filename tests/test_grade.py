@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from commands import COMMAND
 from conftest import ROOT
 from grading import CHECKS, grade, lab, verb, write
 from notebook import processes
@@ -227,8 +230,6 @@ def test_a_terminal_of_another_encoding(tmp_path: Path) -> None:
 
 def test_a_reader_that_has_gone(tmp_path: Path) -> None:
     write(tmp_path, submission="", checks=CHECKS)
-    from commands import COMMAND
-
     words = [*COMMAND, "grade", "checks.py", "--submission", "submission.py"]
     read, write_end = os.pipe()
     os.close(read)
@@ -288,8 +289,6 @@ def test_without_pytest(tmp_path: Path) -> None:
         "u.find_spec = lambda name, *rest: None if name == 'pytest' else found(name, *rest)\n"
         "from nslab._cli import main; sys.exit(main())"
     )
-    import sys
-
     words = [sys.executable, "-c", script, "grade", "checks.py", "--submission", "submission.py"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "")
@@ -327,6 +326,24 @@ def test_nothing_is_left(tmp_path: Path) -> None:
     assert not processes("4711.25")
     assert os.listdir(temporary) == []
     assert sorted(os.listdir(tmp_path)) == ["checks.py", "submission.py", "tmp"]
+
+
+def test_a_grader_that_is_ended(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    script = f"import subprocess\nopen({str(ready)!r}, 'w').close()\nsubprocess.run(['sleep', '4714.25'])\n"
+    write(tmp_path, submission=script, checks=CHECKS)
+    words = [*COMMAND, "grade", "checks.py", "--submission", "submission.py"]
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as grader:
+        ready.open().close()
+        grader.terminate()
+        assert grader.communicate() == (b"", b"")
+    assert grader.returncode == 128 + signal.SIGTERM
+    assert not processes("4714.25")
+    assert os.listdir(temporary) == []
 
 
 def test_the_numbers_are_numbers(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         assert status == 1
 
 
+def test_a_program_that_cannot_be_executed(tmp_path: Path) -> None:
+    (tmp_path / "program").write_text("#!/no/such/interpreter\n")
+    (tmp_path / "program").chmod(0o755)
+    found = grade(tmp_path, "def test_it(submission): submission.run()\n", "program")["checks"][0]
+    assert found["status"] == "failed"
+    assert found["message"].startswith("expected program to run, but it cannot be executed: ")
+
+
 def test_no_process_where_one_was_expected(tmp_path: Path) -> None:
     write(tmp_path, none="", two=lab() + "other = nslab.spawn(0, ['true'])\nother.wait()\n")
     message = grade(tmp_path, CHECKS, "none.py")["by_name"]["isolated"]["message"]

@@ -18,6 +18,7 @@ __all__ = [
     "hostname",
     "id_maps",
     "ipc",
+    "keep_namespaces",
     "lsns",
     "make_private",
     "mounts",

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import math
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,14 +88,12 @@ def _silent(verb: Verb) -> Verb:
     """Return the verb with all that would go to standard error on standard output, whatever happens."""
 
     def run(given: argparse.Namespace, program: list[str]) -> int:
-        from .._warden import guard
-
+        # The usual end of a grader that takes too long: then nothing of it is to stay either.
+        signal.signal(signal.SIGTERM, _terminated)
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")
         with contextlib.redirect_stderr(sys.stdout):
             try:
-                # Whoever ends this process ends the submission and all that it has started.
-                guard()
                 return verb(given, program)
             except BrokenPipeError:
                 raise
@@ -105,41 +104,41 @@ def _silent(verb: Verb) -> Verb:
     return run
 
 
+def _terminated(number: int, _: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
 def _grade(given: argparse.Namespace, _program: list[str]) -> int:
-    from .._grade import formats
-    from .._grade.judge import GradeError, judge
+    from nslab import grading
 
     _may_write(given, given.output, given.record)
     try:
-        grade = judge(given.checks, given.submission, timeout=given.timeout)
-    except GradeError as error:
+        grade = grading.grade(given.checks, given.submission, timeout=given.timeout)
+    except grading.GradeError as error:
         if given.format != "prairielearn":
             given.error(str(error))
-        _write(given, given.output, formats.ungradable(str(error)))
+        _write(given, given.output, grading.ungradable(str(error)))
         return REFUSED
     if given.record:
         _write(given, given.record, grade.evidence.to_json())
-    _write(given, given.output, formats.FORMATS[given.format](grade))
+    _write(given, given.output, grading.FORMATS[given.format](grade))
     return 0 if grade.passed else 1
 
 
 def _record(given: argparse.Namespace, arguments: list[str]) -> int:
-    from .._grade.collect import collect
-    from .._grade.submission import added, is_evidence, look_at, new, the_program
+    from nslab import grading
 
     _may_write(given, given.output)
     try:
-        look_at(given.submission)
-        if is_evidence(given.submission):
-            raise ValueError(f"{given.submission} is evidence already")
-        file = the_program(given.submission)
-        run = collect(given.submission, file, arguments, timeout=given.timeout)
-    except (ImportError, ValueError) as error:
+        evidence = grading.record(given.submission, arguments, timeout=given.timeout)
+    except grading.GradeError as error:
         given.error(str(error))
-    _write(given, given.output, added(new(given.submission.resolve().name), run).to_json())
+        raise
+    _write(given, given.output, evidence.to_json())
+    (run,) = evidence.runs
     how = f"ended with {run.returncode}" if run.timed_out is None else f"was killed after {run.timed_out:g} s"
     made = f"{len(run.processes)} process{'' if len(run.processes) == 1 else 'es'}"
-    print(f"{given.output}: {file} {how}, and made {made} with nslab")
+    print(f"{given.output}: {run.file} {how}, and made {made} with nslab")
     return 0
 
 

@@ -46,12 +46,12 @@ class Submission:
         """Run it with these arguments and return the `Run`; of evidence, return the run that was recorded.
 
         ``file`` is the program in a directory, where there is more than one; ``input`` is what it reads from standard
-        input. Raises `nslab.check.CheckError` if it did not end in time, and `EvidenceError` if that run is not in the
-        evidence.
+        input. Raises `nslab.check.CheckError` if it cannot be executed or did not end in time, and `EvidenceError` if
+        that run is not in the evidence, or it is not clear what to run.
         """
         __tracebackhide__ = True
         if self.live:
-            file = file or the_program(self._path)
+            file = file or self._program()
             if self._kept.exists():
                 self._evidence = load(self._kept)
         for run in self.runs:
@@ -63,13 +63,24 @@ class Submission:
             raise EvidenceError(f"the evidence has no run of `{asked}` (it has: {there}), and cannot be run here")
         return in_time(self._run(file or "", args, input))
 
+    def _program(self) -> str:
+        try:
+            return the_program(self._path)
+        except ValueError as error:
+            raise EvidenceError(str(error)) from None
+
     def _run(self, file: str, args: tuple[str, ...], input: str | None) -> Run:
         from .collect import collect
 
         if self._path.is_dir() and not (self._path / file).is_file():
             raise CheckError(f"expected the file {file} in {self.name}, but it is not there")
-        with self._watch(self._timeout):
-            run = collect(self._path, file, args, input=input, timeout=self._timeout)
+        try:
+            with self._watch(self._timeout):
+                run = collect(self._path, file, args, input=input, timeout=self._timeout)
+        except ImportError as error:
+            raise EvidenceError(str(error)) from None
+        except nslab.SpawnError as error:
+            raise CheckError(f"expected {file} to run, but it cannot be executed: {error}") from None
         self._evidence = added(self._evidence, run)
         self._kept.write_text(self._evidence.to_json())
         return run
