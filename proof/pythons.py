@@ -224,6 +224,11 @@ def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path) -> N
     check(
         part, "a free-threaded build", "pip, tags of cp314t", refused, "refused by name" if refused else output, output
     )
+    if not interpreters:
+        part.notes.append(
+            "No free-threaded build is on this machine: that one made from source, whose core declares to need no GIL, "
+            "works there has not been tried."
+        )
     for interpreter in interpreters:
         environment = Environment.make(interpreter, ENVIRONMENTS / interpreter.minor)
         output = environment.install("--no-index", "--no-deps", str(wheel)).stderr
