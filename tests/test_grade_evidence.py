@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nslab import check
 from nslab._grade import evidence
 from nslab._grade.collect import collect
 from nslab._grade.evidence import Run, load
+from nslab._grade.judge import GradeError, judge
 from nslab._grade.plain import from_plain, to_plain
 
 pytestmark = pytest.mark.unprivileged
@@ -240,12 +242,16 @@ def test_a_notebook(tmp_path: Path) -> None:
     check.is_pid1(run.process("lab"))
 
 
-def test_a_notebook_that_hangs_or_kills_its_kernel(tmp_path: Path) -> None:
+def test_a_notebook_that_hangs_or_kills_its_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     run = seen(tmp_path, notebook("print('so far')", "import time; time.sleep(1000)"), "submission.ipynb", timeout=6)
     assert (run.timed_out, run.stdout) == (6, "so far\n")
     run = seen(tmp_path, notebook("import os; os._exit(1)", "after = 1"), "submission.ipynb")
     assert run.returncode == 1
     assert "submission.ipynb was not executed to its end" in run.last_line
+    assert os.listdir(temporary) == []
 
 
 def test_what_is_no_notebook(tmp_path: Path) -> None:
@@ -433,8 +439,9 @@ def test_every_value_of_nslab_comes_back(tmp_path: Path) -> None:
 def test_a_file_that_is_no_evidence(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "evidence.json").write_text(text, encoding="latin-1")
     write(tmp_path, checks=CHECKS)
-    status, said = verb(tmp_path, "grade", "checks.py", "--submission", "evidence.json")
-    assert (status, said) == (2, f"nslab grade: evidence.json {sentence}\n")
+    with pytest.raises(GradeError) as caught:
+        judge(tmp_path / "checks.py", tmp_path / "evidence.json", timeout=60)
+    assert str(caught.value) == f"{tmp_path / 'evidence.json'} {sentence}"
 
 
 DAMAGE: list[tuple[Callable[[Any], Any], str]] = [

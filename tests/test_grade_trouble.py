@@ -116,6 +116,7 @@ def test_parts(subtests):
         with subtests.test(number=number):
             assert number == 0
 def test_last(submission): check.exited(submission.run())
+def test_the_very_last(): os._exit(1)
 """
 
 
@@ -135,6 +136,7 @@ def test_checks_that_break(tmp_path: Path) -> None:
         "known": "skipped",
         "parts": "failed",
         "last": "passed",
+        "the very last": "error",
     }
     messages = {check["name"]: check["message"] for check in found["checks"]}
     assert messages["exit"] == "the check ended the whole run with status 0"

@@ -42,15 +42,18 @@ def collect(submission: Path, file: str, args: Sequence[str] = (), *, input: str
         # The submission may make processes of another user, who begin in its directory.
         Path(made).chmod(0o711)
         name = submission.resolve().stem or "submission"
-        work, notes, cells, typed = (Path(made, name) for name in (name, "notes~", "cells~", "input~"))
+        work, notes, temporary = (Path(made, name) for name in (name, "notes~", "tmp~"))
+        cells, typed = Path(made, "cells~"), Path(made, "input~")
         notes.mkdir()
+        temporary.mkdir()
+        temporary.chmod(0o1777)
         typed.write_text(input or "", encoding="utf-8")
         _copy(submission, work)
         program = work / file
         argv = [*_command(program, notes, cells), *args]
         before, began = _machine(), time.monotonic()
         with typed.open("rb") as stdin:
-            watched = _Watched(argv, cwd=program.parent, env=_environment(notes, program), stdin=stdin)
+            watched = _Watched(argv, cwd=program.parent, env=_environment(notes, temporary, program), stdin=stdin)
             watched.wait(timeout)
         seconds = time.monotonic() - began
         returncode, stdout, stderr = watched.returncode, watched.text("stdout"), watched.text("stderr")
@@ -140,10 +143,10 @@ def _command(program: Path, notes: Path, output: Path) -> list[str]:
     return [shutil.which("bash") or "/bin/sh", str(program)]
 
 
-def _environment(notes: Path, program: Path) -> dict[str, str]:
+def _environment(notes: Path, temporary: Path, program: Path) -> dict[str, str]:
     """Return what differs in the environment; of a notebook it is the kernel that notes."""
     noted = {} if program.suffix == ".ipynb" else {recorder.VARIABLE: str(notes)}
-    return {**noted, "NSLAB_STRICT": "1", "PYTHONUNBUFFERED": "1"}
+    return {**noted, "TMPDIR": str(temporary), "NSLAB_STRICT": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _copy(submission: Path, work: Path) -> None:

@@ -24,6 +24,8 @@ from .submission import is_evidence, look_at, new
 
 # Seconds on top of what a check may take.
 _GRACE = 5.0
+# How pytest ends where there is nothing to run, or nothing left.
+_NO_TESTS = 5
 # Of what pytest has written, in an error.
 _TAIL = 2000
 # What the environment says to another pytest, or to every Python.
@@ -161,31 +163,21 @@ class _Court:
             return True
         if late:
             raise GradeError(f"{self._checks} did not come to an end, and no check was running")
-        if status == 5 or (status == 0 and not self.verdicts):
+        if status in (0, _NO_TESTS) and not self.verdicts:
             raise GradeError(
                 f"there are no checks in {self._checks}: functions test_… in files test_*.py, or in the file"
             )
-        left = self.verdicts.keys() - set(self._done)
-        if status not in (0, 1) or left:
+        if status not in (0, 1, _NO_TESTS) or self.verdicts.keys() - set(self._done):
             raise GradeError(f"pytest ended with {status} on {self._checks}: {text[-_TAIL:] or 'it said nothing'}")
         return False
 
     def _command(self, fd: int) -> list[str]:
         settings = json.dumps({**self._settings, "fd": fd, "done": self._done})
         # What the directory of the checks sets for its own runs is not meant for these.
-        plain = [
-            "-o",
-            "addopts=",
-            "-o",
-            "filterwarnings=",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "nslab._grade.plugin",
-            "--nslab-missing=fail",
-        ]
-        plain += ["--tb=short", "--color=no", "-q", "--no-header", "--nslab-judge", settings]
-        return [sys.executable, "-m", "pytest", *plain, str(self._checks)]
+        unset = ["-o", "addopts=", "-o", "filterwarnings=", "-p", "no:cacheprovider"]
+        ours = ["-p", "nslab._grade.plugin", "--nslab-judge", settings, "--nslab-missing=fail"]
+        look = ["--tb=short", "--color=no", "-q", "--no-header"]
+        return [sys.executable, "-m", "pytest", *unset, *ours, *look, str(self._checks)]
 
     def _environment(self, word: str) -> dict[str, str]:
         env = environment(word).items()

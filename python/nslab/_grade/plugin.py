@@ -34,20 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", POINTS)
     settings = json.loads(config.getoption("nslab_judge"))
-    config.pluginmanager.register(Judge(config, **settings), "nslab-judge")
+    config.pluginmanager.register(Judge(**settings), "nslab-judge")
 
 
 class Judge:
     """Reports what pytest does, and gives the checks what they ask for."""
 
-    def __init__(
-        self, config: pytest.Config, fd: int, submission: str, timeout: float, runs: str, done: list[str]
-    ) -> None:
-        self._config = config
+    def __init__(self, fd: int, submission: str, timeout: float, runs: str, done: list[str]) -> None:
         self._fd = fd
         self._done = set(done)
         self._credit: float = 0
-        self._failures: dict[str, list[str]] = {}
         self.submission = Submission(Path(submission), timeout, Path(runs), self._watch)
 
     def _tell(self, what: str, **content: Any) -> None:
@@ -86,7 +82,7 @@ class Judge:
     # ---------------------------------------------------------------------------------------------------- what became
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._credit, self._failures = 0, {}
+        self._credit = 0
         self._tell("begin", id=nodeid)
 
     def credit(self, item: pytest.Item, points: float) -> None:
