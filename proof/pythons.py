@@ -207,8 +207,8 @@ def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: boo
 
 def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path) -> None:
     """Offer the wheel to a free-threaded build, which has not got the stable ABI of 3.11."""
-    offline = "--dry-run --no-index --no-deps --only-binary=:all:".split()
-    tags = "--implementation cp --python-version 3.14 --abi cp314t".split()
+    offline = ["--dry-run", "--no-index", "--no-deps", "--only-binary=:all:"]
+    tags = ["--implementation", "cp", "--python-version", "3.14", "--abi", "cp314t"]
     with tempfile.TemporaryDirectory() as nowhere:
         pip = [sys.executable, "-m", "pip", "install", *offline, *tags, "--target", nowhere, str(wheel)]
         status, output = said(pip)
@@ -217,7 +217,7 @@ def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path) -> N
     check(part, "a free-threaded build", "pip, tags of cp314t", refused, result, output)
     if not interpreters:
         part.notes.append(
-            "No free-threaded build is on this machine, so what one gets from source has not been tried there; the core "
+            "No free-threaded build is on this machine, so what it makes of the source has not been tried; the core "
             "declares that it needs no GIL."
         )
     for interpreter in interpreters:

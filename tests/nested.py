@@ -7,6 +7,7 @@ import os
 import pickle
 import shlex
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +79,14 @@ def refusal(flags: Any, options: dict[str, Any] | None = None, argv: tuple[str, 
         conftest.assert_no_child()
         return error
     raise AssertionError("it was not refused")
+
+
+def fork() -> int:
+    """Fork a process whose other threads, those of nslab, the child does not need."""
+    with warnings.catch_warnings():
+        # Python 3.12 and later.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 # Without the test modules and pytest, because it is imported once for each level.

@@ -60,7 +60,11 @@ class Notebook:
                 yield "display", content["data"].get("text/plain", "")
             elif kind == "status" and content["execution_state"] == "idle":
                 break
-        self.status = self._client.get_shell_msg(timeout=timeout)["content"]["status"]
+        reply: dict[str, Any] = {"parent_header": {}}
+        # On a busy machine there are answers left to what `wait_for_ready` has asked twice.
+        while reply["parent_header"].get("msg_id") != message:
+            reply = self._client.get_shell_msg(timeout=timeout)
+        self.status = reply["content"]["status"]
 
     def run(self, code: str) -> Output:
         return list(self.outputs(self.send(code)))

@@ -21,6 +21,7 @@ from typing import Any
 import called
 import pytest
 from conftest import with_user
+from nested import fork
 from test_call import HERE, WITHOUT_CLOUDPICKLE, buffered, script, wait_for
 
 import nslab
@@ -381,7 +382,7 @@ def test_standard_input_is_empty() -> None:
 def test_an_executor_of_a_parent_is_not_that_of_a_fork() -> None:
     with executor("uts", 1) as crew:
         crew.submit(called.double, 1).result()
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             status = 1
             try:

@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import ROOT, inode, snapshot, with_user
-from nested import interpreter
+from nested import fork, interpreter
 
 import nslab
 
@@ -200,9 +199,7 @@ def test_an_unclosed_host_warns_and_ends() -> None:
 @pytest.mark.unprivileged
 def test_a_fork_does_not_end_it() -> None:
     with host("uts") as made:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+        child = fork()
         if child == 0:
             made.close()
             os._exit(0)

@@ -18,7 +18,7 @@ from traitlets.config import Config
 
 import nslab
 from nslab import _warden
-from nslab._magics import kept
+from nslab._magics import kept, words
 from nslab._magics.cell import Cell
 
 pytestmark = pytest.mark.unprivileged
@@ -518,3 +518,9 @@ def test_a_variable_that_is_no_shell(cell: Run, ipython: Any) -> None:
     ipython.user_ns["box"] = 5
     with pytest.raises(UsageError, match="box is a int, not a shell"):
         cell("--shell box", "true")
+
+
+def test_its_help_is_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Since Python 3.14 argparse would colour it, as ipykernel asks for colours.
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in words.parser()[0].format_help()

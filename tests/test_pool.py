@@ -7,13 +7,12 @@ import gc
 import os
 import threading
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, snapshot, with_user
-from nested import inside
+from nested import fork, inside
 
 import nslab
 
@@ -153,9 +152,7 @@ def test_one_that_nobody_has_any_more_closes_itself() -> None:
 def test_a_fork_is_told() -> None:
     with pool("net", size=1) as stock:
         until_ready(stock, 1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
+        child = fork()
         if child == 0:
             try:
                 # What is in stock can be taken; nobody makes more.

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import seccomp
 from conftest import ROOT, WALL, spawn
-from nested import as_nobody, inside
+from nested import as_nobody, fork, inside
 
 import nslab
 from nslab import _core
@@ -213,7 +213,7 @@ def test_at_the_limit_of_processes() -> None:
 def test_in_a_forked_process() -> None:
     with lab(hostname="lab", domainname="nis") as process:
         visits(process)
-        child = os.fork()
+        child = fork()
         if child == 0:
             try:
                 visits(process)

@@ -40,6 +40,9 @@ class Words:
 
 
 class _Parser(argparse.ArgumentParser):
+    # Since Python 3.14 it writes for a terminal, where there is one: not for a notebook, nor for a docstring.
+    color: bool
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}\n{self.format_usage().strip()}\nHelp: %%ns?")
 
@@ -48,6 +51,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.Action]]:
     """Return the parser of the options, and each by its names."""
     made = _Parser(prog="%%ns", usage=_USAGE, description=_DESCRIPTION, add_help=False, allow_abbrev=False)
+    made.color = False
     actions = switches.add_switches(made)
     cell = made.add_argument_group("the cell")
 
