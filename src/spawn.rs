@@ -62,8 +62,7 @@ pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Spawned, Error> {
     if plan.options.kill_child.is_none() {
         return spawn_here(Arc::clone(plan), stdio, None);
     }
-    let mask = sys::set_signal_mask(SignalMask::MAX);
-    sys::set_signal_mask(mask);
+    let mask = sys::signal_mask().map_err(|errno| clone_error(plan, errno))?;
     let job = Arc::clone(plan);
     keeper::run(move || spawn_here(job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
 }
@@ -139,7 +138,7 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let clock = if plan.copies_memory() { libc::CLOCK_REALTIME } else { libc::CLOCK_MONOTONIC };
 
     // A handler of this process must not run in the child, on memory that is ours.
-    let before = sys::set_signal_mask(SignalMask::MAX);
+    let before = sys::set_signal_mask(SignalMask::MAX).map_err(refused)?;
     let run = Run {
         plan,
         report,
@@ -163,15 +162,21 @@ fn attempt(plan: &Plan, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Result<R
     let cloned = sys::clone(args, entry, &run);
     let outcome = cloned.map_err(refused).and_then(|pid| outcome(&run, pid, socket));
     drop(run);
-    let outcome = outcome.and_then(|process| through(plan, report, passage, process));
+    let mut outcome = outcome.and_then(|process| through(plan, report, passage, process));
     if let Some((read, write)) = ready {
         drop(write);
-        // Nothing is written: it ends when the init is ready, or has ended.
-        sys::read_words(read.as_fd());
+        // Without a word the file ends with the init, of which nothing else is heard any more.
+        let said = sys::read_words(read.as_fd());
+        if said != Ok(Some([[0; 4]; 2])) {
+            outcome = outcome.and_then(|process| {
+                let died = died(plan, &report.child, Side::Child, process.kill_and_reap());
+                Err(said.err().map_or(died, |errno| clone_error(plan, errno)))
+            });
+        }
     }
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
-    sys::set_signal_mask(before);
+    sys::restore_signal_mask(before);
     let kept = NAMESPACES.iter().zip(&report.kept);
     let kept: Kept = kept.filter_map(|(row, fd)| Some((row, sys::adopt(fd.load(Acquire))?))).collect();
 
@@ -223,10 +228,11 @@ fn through(plan: &Plan, report: &Report, passage: Option<Passage>, process: Proc
     let stopped = passage.outcome();
     report.times[executing][1].store(now(), Relaxed);
     let Some(stopped) = stopped else { return Ok(process) };
-    process.kill_and_reap();
+    let signal = process.kill_and_reap();
     let (index, errno) = match stopped {
         Stopped::Setns(errno) => (passing, errno),
         Stopped::Execve(errno) => (executing, errno),
+        Stopped::Died => return Err(died(plan, &report.child, Side::Child, signal)),
     };
     let (_, step) = &plan.steps[index];
     Err(Error::Step { step: step.name(), detail: step.detail(), errno })
