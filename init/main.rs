@@ -6,11 +6,12 @@
 //! - `nslab-init PID`: PID 1 above the program `PID`, its child. It reaps whatever becomes an orphan, writes the
 //!   program's wait status to descriptor 0, and ends as the program did; with it the kernel ends the whole namespace.
 //! - `nslab-time NAMESPACE REPORT LOWER COUNT PATH… ARGUMENT…`: enters the time namespace that is open as descriptor
-//!   `NAMESPACE`, which the kernel allows to nobody who shares memory, and executes the first of `COUNT` paths. What
-//!   fails is written to the pipe `REPORT`. `LOWER` is what it must give up before of what it was given to come so far.
+//!   `NAMESPACE`, which the kernel allows to nobody who shares memory, and executes the first of `COUNT` paths. The pipe
+//!   `REPORT` hears that it has come to the program, and what fails. `LOWER` is what it must give up before of what it
+//!   was given to come so far.
 //! - `nslab-host NAME TYPE…`: keeps namespaces of these types until the process whose pidfd is descriptor 0 has ended.
 //!   As PID 1 it then takes everything along. Otherwise it kills whatever is left in them, as descriptor 2, the owner's
-//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name, 4 a pipe that it closes when ready.
+//!   `/proc`, shows it. Descriptor 1 is the socket whose address reserves the name, 4 a pipe that hears when it is ready.
 #![no_std]
 #![no_main]
 // Nothing here may become a call of the libc function that does the same.
@@ -54,10 +55,14 @@ fn init(program: u32) -> ! {
     }
 }
 
-/// Where it fails, and why, for `child::TimeReport` of the core.
-fn failed(report: i32, place: i32, errno: i32) -> ! {
+/// Where it is, or where it fails and why, for `time::Passage` of the core.
+fn say(report: i32, place: i32, errno: i32) {
     let [a, b] = [place, errno].map(i32::to_ne_bytes);
     sys::write(report, &[a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]]);
+}
+
+fn failed(report: i32, place: i32, errno: i32) -> ! {
+    say(report, place, errno);
     sys::exit(127)
 }
 
@@ -69,12 +74,16 @@ fn enter_time(mut arguments: sys::Arguments) -> ! {
         failed(report, 0, errno);
     }
     sys::close(namespace);
-    sys::close_on_exec(report);
-    sys::lower_sys_admin(lower & 1 != 0, lower & 2 != 0);
+    // Without either the program would get what was only meant for us.
+    let kept_back = sys::close_on_exec(report).and_then(|()| sys::lower_sys_admin(lower & 1 != 0, lower & 2 != 0));
+    if let Err(errno) = kept_back {
+        failed(report, 0, errno);
+    }
     let paths = arguments.clone();
     for _ in 0..count {
         arguments.next();
     }
+    say(report, 2, 0);
     // As `os.execvpe` does: the first error that is not "no such file" wins.
     let (mut first, mut last) = (0, sys::ENOENT);
     for path in paths.take(count as usize) {
@@ -91,6 +100,7 @@ fn host(types: &sys::Arguments) -> ! {
     sys::block_signals();
     sys::ignore_children();
     // Whoever made it waits for this.
+    say(4, 0, 0);
     sys::close(4);
     while !sys::readable(0, None) {}
     if sys::getpid() != 1 {

@@ -196,19 +196,22 @@ pub fn execve(path: &CStr, arguments: &Arguments) -> i32 {
 pub fn setns(fd: i32) -> Result<(), i32> {
     const CLONE_NEWTIME: usize = 0x80;
     // SAFETY: no pointer.
-    let answer = unsafe { call(nr::SETNS, [fd as usize, CLONE_NEWTIME, 0, 0, 0]) };
-    if answer < 0 { Err(-answer as i32) } else { Ok(()) }
+    done(unsafe { call(nr::SETNS, [fd as usize, CLONE_NEWTIME, 0, 0, 0]) })
 }
 
 /// `fcntl(F_SETFD, FD_CLOEXEC)`.
-pub fn close_on_exec(fd: i32) {
+pub fn close_on_exec(fd: i32) -> Result<(), i32> {
     const F_SETFD: usize = 2;
     // SAFETY: no pointer.
-    unsafe { call(nr::FCNTL, [fd as usize, F_SETFD, 1, 0, 0]) };
+    done(unsafe { call(nr::FCNTL, [fd as usize, F_SETFD, 1, 0, 0]) })
+}
+
+fn done(answer: isize) -> Result<(), i32> {
+    if answer < 0 { Err(-answer as i32) } else { Ok(()) }
 }
 
 /// Gives `CAP_SYS_ADMIN` up in the ambient set, and in the inheritable one, see capabilities(7).
-pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
+pub fn lower_sys_admin(ambient: bool, inheritable: bool) -> Result<(), i32> {
     const PR_CAP_AMBIENT: usize = 47;
     const PR_CAP_AMBIENT_LOWER: usize = 3;
     const CAP_SYS_ADMIN: usize = 21;
@@ -220,13 +223,15 @@ pub fn lower_sys_admin(ambient: bool, inheritable: bool) {
     // SAFETY: both are as large as the kernel expects for this version.
     unsafe {
         if ambient {
-            call(nr::PRCTL, [PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0]);
+            done(call(nr::PRCTL, [PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0]))?;
         }
-        if inheritable && call(nr::CAPGET, [header, sets_at, 0, 0, 0]) == 0 {
+        if inheritable {
+            done(call(nr::CAPGET, [header, sets_at, 0, 0, 0]))?;
             sets[2] &= !(1 << CAP_SYS_ADMIN);
-            call(nr::CAPSET, [header, (&raw const sets).expose_provenance(), 0, 0, 0]);
+            done(call(nr::CAPSET, [header, (&raw const sets).expose_provenance(), 0, 0, 0]))?;
         }
     }
+    Ok(())
 }
 
 /// `write(2)`.

@@ -200,9 +200,10 @@ fn perform(run: &Run<'_>, side: Side, progress: &Progress) -> bool {
 /// environment it could have. Everything else of the caller's is closed on exec.
 fn helper((run, argv): &(&Run<'_>, &CStrArray)) -> i32 {
     let _ = sys::dup2(raw(run.extras.complaints.as_ref().map(|(_, write)| write)), 2);
-    sys::set_signal_mask(run.mask);
+    sys::restore_signal_mask(run.mask);
     if let Some(program) = argv.iter().next() {
-        sys::execve(program, argv, None);
+        let errno = sys::execve(program, argv, None);
+        run.report.intermediate.errno.store(errno as i32, Release);
     }
     127
 }
@@ -291,7 +292,7 @@ impl Run<'_> {
     /// The init makes the program, and is held until that executes.
     fn clone_program(&self) -> sys::Result<()> {
         let flags = self.base_flags() | libc::CLONE_VFORK as u64;
-        if sys::ignores_signal(libc::SIGCHLD) {
+        if sys::ignores_signal(libc::SIGCHLD)? {
             // Children would reap themselves, and take their status along.
             self.report.ignored.store(1, Relaxed);
             sys::default_signal(libc::SIGCHLD)?;
@@ -437,7 +438,12 @@ impl Run<'_> {
         };
         let flags = self.base_flags() | libc::CLONE_VFORK as u64;
         let pid = sys::clone(self.clone_args(flags, 0, HELPER_STACK), helper, &(self, argv))?;
-        if sys::wait_for(pid)? == 0 { Ok(()) } else { Err(Errno::EPERM) }
+        let failed = sys::wait_for(pid)? != 0;
+        match self.report.intermediate.errno.load(Acquire) {
+            0 if failed => Err(Errno::EPERM),
+            0 => Ok(()),
+            errno => Err(Errno::from_raw(errno)),
+        }
     }
 
     /// First out of the way, then into place: a source may be another one's target.

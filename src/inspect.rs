@@ -45,30 +45,43 @@ pub struct NamespaceId {
 impl NamespaceId {
     fn of_file(fd: RawFd) -> Result<Self, Errno> {
         let (device, inode) = sys::identity(fd)?;
-        Ok(Self { device, inode, id: sys::namespace_id(fd).ok() })
+        let id = match sys::namespace_id(fd) {
+            Ok(id) => Some(id),
+            Err(Errno::ENOTTY | Errno::EINVAL) => None,
+            Err(errno) => return Err(errno),
+        };
+        Ok(Self { device, inode, id })
     }
 }
 
 /// One entry per row of the table; `None` where this kernel has no such namespace, or will not show it.
 pub type Namespaces = [Option<NamespaceId>; NAMESPACES.len()];
 
-/// The namespaces that a child of this thread of ours would get, or of the calling one.
-#[must_use]
-pub fn of_children(thread: Option<i32>) -> Namespaces {
+/// The namespaces that a child of this thread of ours would get, or of the calling one; none without a `/proc`.
+///
+/// # Errors
+///
+/// What open(2) says, but for what is not there.
+pub fn of_children(thread: Option<i32>) -> Result<Namespaces, Errno> {
     let process = thread.map_or("thread-self".to_owned(), |tid| format!("self/task/{tid}"));
-    NAMESPACES.each_ref().map(|row| {
-        let file = open_entry(&process, row.for_children).ok()?;
-        NamespaceId::of_file(file.as_raw_fd()).ok()
-    })
+    let mut found = Namespaces::default();
+    for (id, row) in found.iter_mut().zip(&NAMESPACES) {
+        *id = match open_entry(&process, row.for_children) {
+            Ok(file) => Some(NamespaceId::of_file(file.as_raw_fd())?),
+            Err(Errno::ENOENT) => None,
+            Err(errno) => return Err(errno),
+        };
+    }
+    Ok(found)
 }
 
 /// The namespaces of a child of ours: the new ones as it noted them (id and inode), the others as the thread that made
 /// it has them, or this one if that is gone. Nobody but the thread itself can move it elsewhere.
 #[must_use]
 pub fn of_child(noted: NamespaceSet, numbers: &[[u64; 2]; NAMESPACES.len()], thread: i32) -> Namespaces {
-    let mut found = of_children(Some(thread));
+    let mut found = of_children(Some(thread)).unwrap_or_default();
     if found.iter().all(Option::is_none) {
-        found = of_children(None);
+        found = of_children(None).unwrap_or_default();
     }
     // All namespace files are on one device.
     let device = found.iter().flatten().map(|id| id.device).next().unwrap_or(0);
@@ -109,7 +122,11 @@ pub fn open(types: NamespaceSet, wanted: NamespaceId, pid: Option<i32>) -> Resul
     {
         return Ok(fd);
     }
-    let is_wanted = |fd: &OwnedFd| NamespaceId::of_file(fd.as_raw_fd()) == Ok(wanted);
+    let is_wanted = |fd: &OwnedFd| {
+        let found = NamespaceId::of_file(fd.as_raw_fd());
+        // Who has only been told the inode knows no number, and the process may have been asked for it in vain.
+        found.is_ok_and(|found| found == wanted || NamespaceId { id: None, ..found } == wanted)
+    };
     let candidates = pid.into_iter().chain(all_pids());
     let mut files = candidates.filter_map(|pid| open_entry(&pid.to_string(), row.name).ok());
     files.find(is_wanted).ok_or(Errno::ESRCH)
@@ -159,7 +176,7 @@ pub fn types_of_fd(fd: RawFd) -> Option<NamespaceSet> {
 }
 
 fn differing(pid: i32) -> NamespaceSet {
-    let (mine, theirs) = (of_children(None), of_process(pid).unwrap_or_default());
+    let (mine, theirs) = (of_children(None).unwrap_or_default(), of_process(pid).unwrap_or_default());
     let bits = NAMESPACES.iter().zip(mine.iter().zip(theirs)).filter(|(_, (mine, theirs))| **mine != *theirs);
     NamespaceSet::from_bits(bits.map(|(row, _)| row.flag).sum()).unwrap_or_default()
 }

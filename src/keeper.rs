@@ -24,7 +24,7 @@ static KEEPER: Published<Keeper> = Published::new();
 ///
 /// # Errors
 ///
-/// `EAGAIN` when the thread cannot be made.
+/// What pthread_create(3) says when the thread cannot be made.
 pub fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Errno> {
     let keeper = match KEEPER.get() {
         Some(keeper) if keeper.pid == sys::getpid() => keeper,
@@ -42,10 +42,10 @@ pub fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Resul
 fn start() -> Result<Keeper, Errno> {
     let (jobs, queue) = mpsc::channel::<Job>();
     // A signal meant for the process must find one of the caller's threads, not this one.
-    let mask = sys::set_signal_mask(SignalMask::MAX);
+    let mask = sys::set_signal_mask(SignalMask::MAX)?;
     let thread = thread::Builder::new().name("nslab-keeper".to_owned()).stack_size(256 * 1024);
     let started = thread.spawn(move || queue.into_iter().for_each(|job| job()));
-    sys::set_signal_mask(mask);
-    started.map_err(|_| Errno::EAGAIN)?;
+    sys::restore_signal_mask(mask);
+    started.map_err(|error| error.raw_os_error().map_or(Errno::EAGAIN, Errno::from_raw))?;
     Ok(Keeper { pid: sys::getpid(), jobs })
 }

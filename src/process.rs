@@ -124,7 +124,7 @@ impl Process {
     /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
     /// that, 0 is what `subprocess` says.
     fn taken(&self) -> Result<Option<i32>, Errno> {
-        if !sys::poll_readable(self.child().as_raw_fd(), Some(Duration::ZERO))? {
+        if !self.has_ended()? {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
         }
@@ -139,6 +139,16 @@ impl Process {
             thread::yield_now();
         }
         Ok(Some(self.keep(Exit::from_wait_status(0))))
+    }
+
+    fn has_ended(&self) -> Result<bool, Errno> {
+        loop {
+            match sys::poll_readable(self.child().as_raw_fd(), Some(Duration::ZERO)) {
+                // A signal interrupts this even though it does not sleep.
+                Err(Errno::EINTR) => {}
+                ended => return ended,
+            }
+        }
     }
 
     /// Sleeps until it ends, reaps it and returns its return code; `None` if the time is over before.
@@ -172,10 +182,11 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and the status is nobody's.
-    pub(crate) fn kill_and_reap(&self) {
+    /// SIGKILL, and the status is nobody's; returns the signal that ended it, or 0.
+    pub(crate) fn kill_and_reap(&self) -> i32 {
         let _ = self.send_signal(libc::SIGKILL);
         while self.wait(None).is_err_and(|errno| errno == Errno::EINTR) {}
+        self.exit().map_or(0, |exit| -exit.returncode.min(0))
     }
 
     /// Sends a signal to this process and no other; to one that has ended, does nothing.

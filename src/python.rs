@@ -181,7 +181,7 @@ fn id_row(kind: usize, id: NamespaceId) -> IdRow {
 fn namespaces(pid: Option<i32>) -> PyResult<Vec<IdRow>> {
     match pid {
         Some(pid) => Ok(rows(&inspect::of_process(pid).map_err(os_error)?)),
-        None => Ok(rows(&inspect::of_children(None))),
+        None => Ok(rows(&inspect::of_children(None).map_err(os_error)?)),
     }
 }
 

@@ -65,8 +65,7 @@ pub fn spawn(plan: &Arc<Plan>, stdio: [RawFd; 3]) -> Result<Box<Spawned>, Error>
     if plan.options.kill_child.is_none() {
         return spawn_here(plan, stdio, None);
     }
-    let mask = sys::set_signal_mask(SignalMask::MAX);
-    sys::set_signal_mask(mask);
+    let mask = sys::signal_mask().map_err(|errno| clone_error(plan, errno))?;
     let job = Arc::clone(plan);
     keeper::run(move || spawn_here(&job, stdio, Some(mask))).unwrap_or_else(|errno| Err(clone_error(plan, errno)))
 }
@@ -108,7 +107,7 @@ fn attempt(plan: &Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Res
 
     let cloning = if plan.needs_extras() { sys::clock(libc::CLOCK_MONOTONIC) } else { began };
     // A handler of this process must not run in the child, on memory that is ours.
-    let before = sys::set_signal_mask(SignalMask::MAX);
+    let before = sys::set_signal_mask(SignalMask::MAX).map_err(|errno| clone_error(plan, errno))?;
     let (mask, extra) = (mask.unwrap_or(before), extras.as_deref().unwrap_or(&NOTHING));
     let run = Run { plan, report, arena: &arena, stdio, mask, clock, extras: extra };
     let (args, entry) = run.first_clone();
@@ -121,7 +120,7 @@ fn attempt(plan: &Arc<Plan>, stdio: [RawFd; 3], mask: Option<SignalMask>) -> Res
     }
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     drop(dumpable);
-    sys::set_signal_mask(before);
+    sys::restore_signal_mask(before);
 
     let kept = if plan.keeps() { kept(report) } else { Kept::new() };
     let process = outcome?;
@@ -155,11 +154,17 @@ fn finish(
     outcome: Result<Process, Error>,
 ) -> Result<Process, Error> {
     let outcome = outcome.and_then(|process| above_program(plan, extras, process));
-    let outcome = outcome.and_then(|process| through(plan, report, extras.passage.take(), process));
+    let mut outcome = outcome.and_then(|process| through(plan, report, extras.passage.take(), process));
     if let Some((read, write)) = extras.ready.take() {
         drop(write);
-        // Nothing is written: it ends when the init is ready, or has ended.
-        sys::read_words(read.as_fd());
+        // Without a word the file ends with the init, of which nothing else is heard any more.
+        let said = sys::read_words(read.as_fd());
+        if said != Ok(Some([[0; 4]; 2])) {
+            outcome = outcome.and_then(|process| {
+                let died = died(plan, &report.child, Side::Child, process.kill_and_reap());
+                Err(said.err().map_or(died, |errno| clone_error(plan, errno)))
+            });
+        }
     }
     outcome.map_err(|error| extras.complain(error))
 }
@@ -194,10 +199,11 @@ fn through(plan: &Plan, report: &Report, passage: Option<Passage>, process: Proc
     let stopped = passage.outcome();
     report.times[executing][1].store(now(), Relaxed);
     let Some(stopped) = stopped else { return Ok(process) };
-    process.kill_and_reap();
+    let signal = process.kill_and_reap();
     let (index, errno) = match stopped {
         Stopped::Setns(errno) => (passing, errno),
         Stopped::Execve(errno) => (executing, errno),
+        Stopped::Died => return Err(died(plan, &report.child, Side::Child, signal)),
     };
     let (_, step) = &plan.steps[index];
     Err(Error::Step { step: step.name(), detail: step.detail(), errno })

@@ -189,10 +189,7 @@ impl Step {
     pub(crate) fn run(&self, run: &Run<'_>) -> sys::Result<()> {
         match self {
             Self::Setns(joins) => run.setns(joins),
-            Self::ClearHandlers => {
-                sys::clear_handlers();
-                Ok(())
-            }
+            Self::ClearHandlers => sys::clear_handlers(),
             Self::Unshare(types) => sys::unshare(types.bits()),
             Self::AwaitMaps => run.await_maps(),
             Self::WriteMap(file, Whose::Own, text) => run.write_proc(file.of_self(), text.as_bytes()),
@@ -212,10 +209,7 @@ impl Step {
             Self::Stdio => run.move_stdio(),
             Self::PassFds(fds) => fds.iter().try_for_each(|fd| sys::set_inheritable(*fd)),
             Self::Chdir(path) => sys::chdir(path),
-            Self::Umask(mask) => {
-                sys::umask(*mask);
-                Ok(())
-            }
+            Self::Umask(mask) => sys::umask(*mask),
             Self::RestoreSignals => {
                 sys::default_signal(libc::SIGPIPE)?;
                 sys::default_signal(libc::SIGXFSZ)
@@ -233,10 +227,7 @@ impl Step {
             }
             Self::ParentDeathSignal(signal) => run.parent_death_signal(*signal),
             Self::CloseFds(ranges) => run.close_fds(ranges),
-            Self::SignalMask => {
-                sys::set_signal_mask(run.mask);
-                Ok(())
-            }
+            Self::SignalMask => sys::set_signal_mask(run.mask).map(|_| ()),
             Self::EnterTime(_) => Err(run.enter_time()),
             Self::Execve(exec) => Err(child::execve(exec)),
             Self::SendPidfd => run.send_pidfd(),

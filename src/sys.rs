@@ -383,9 +383,9 @@ pub fn chdir(path: &CStr) -> Result<()> {
     done(call!(libc::SYS_chdir, path.as_ptr()))
 }
 
-/// `umask(2)`.
-pub fn umask(mask: u32) {
-    let _ = call!(libc::SYS_umask, mask);
+/// `umask(2)`, which only a filter refuses.
+pub fn umask(mask: u32) -> Result<()> {
+    done(call!(libc::SYS_umask, mask))
 }
 
 /// `setsid(2)`.
@@ -542,10 +542,20 @@ pub type SignalMask = u64;
 
 /// `rt_sigprocmask(2)`: sets this thread's mask and returns the one before. Unlike libc's, it can block the signals
 /// 32 and 33, by which glibc makes all threads change their ids.
-pub fn set_signal_mask(mask: SignalMask) -> SignalMask {
+pub fn set_signal_mask(mask: SignalMask) -> Result<SignalMask> {
     let mut before: SignalMask = 0;
-    let _ = call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, 8);
-    before
+    call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut before, 8).map(|_| before)
+}
+
+/// Puts back what was there before. Should a filter refuse that, nothing else could do it.
+pub fn restore_signal_mask(before: SignalMask) {
+    let _ = set_signal_mask(before);
+}
+
+/// `rt_sigprocmask(2)`: this thread's mask.
+pub fn signal_mask() -> Result<SignalMask> {
+    let mut mask: SignalMask = 0;
+    call!(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, 0, &raw mut mask, 8).map(|_| mask)
 }
 
 /// The kernel's `struct sigaction`: handler, flags, restorer, mask.
@@ -558,10 +568,9 @@ pub fn ignore_signal(signal: i32) -> Result<()> {
 }
 
 /// Whether it is ignored.
-#[must_use]
-pub fn ignores_signal(signal: i32) -> bool {
+pub fn ignores_signal(signal: i32) -> Result<bool> {
     let mut action: Sigaction = [0; 4];
-    call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8).is_ok() && action[0] == libc::SIG_IGN
+    call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8).map(|_| action[0] == libc::SIG_IGN)
 }
 
 /// `rt_sigaction(2)` to the default.
@@ -571,14 +580,15 @@ pub fn default_signal(signal: i32) -> Result<()> {
 }
 
 /// What `CLONE_CLEAR_SIGHAND` does: handlers to the default, what is ignored stays ignored.
-pub fn clear_handlers() {
+pub fn clear_handlers() -> Result<()> {
     for signal in 1..=64 {
         let mut action: Sigaction = [0; 4];
-        let read = call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8);
-        if read.is_ok() && action[0] != libc::SIG_IGN && action[0] != libc::SIG_DFL {
-            let _ = default_signal(signal);
+        call!(libc::SYS_rt_sigaction, signal, 0, &raw mut action, 8)?;
+        if action[0] != libc::SIG_IGN && action[0] != libc::SIG_DFL {
+            default_signal(signal)?;
         }
     }
+    Ok(())
 }
 
 /// `poll(2)`: whether the fd is readable (for a pidfd: the process has ended) within this time.
@@ -643,7 +653,9 @@ pub fn namespace_numbers(dir: RawFd, path: &CStr) -> Result<(u64, u64)> {
     // SAFETY: all-zero is a valid `stat`.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
     call!(libc::SYS_newfstatat, dir, path.as_ptr(), &raw mut stat, empty)?;
-    Ok((0, stat.st_ino))
+    // A filter that refuses handles of files says nothing about numbers.
+    let id = if path.is_empty() { namespace_id(dir).unwrap_or(0) } else { 0 };
+    Ok((id, stat.st_ino))
 }
 
 /// `struct file_handle` around `struct nsfs_file_handle`.
@@ -733,13 +745,13 @@ pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// `read(2)` of two words of four bytes; `None` at the end of the file.
-pub fn read_words(file: BorrowedFd<'_>) -> Option<[[u8; 4]; 2]> {
+pub fn read_words(file: BorrowedFd<'_>) -> Result<Option<[[u8; 4]; 2]>> {
     let mut words = [[0; 4]; 2];
     loop {
         match call!(libc::SYS_read, file.as_raw_fd(), &raw mut words, size_of_val(&words)) {
             Err(Errno::EINTR) => {}
-            Ok(8) => return Some(words),
-            _ => return None,
+            Ok(8) => return Ok(Some(words)),
+            other => return other.map(|_| None),
         }
     }
 }

@@ -24,8 +24,10 @@ pub struct Passage {
     argv: CStrArray,
 }
 
-/// Where a passage ended: in front of the namespace, or of the program.
+/// Where a passage ended.
 pub enum Stopped {
+    /// In front of either, and nobody says why.
+    Died,
     /// The namespace could not be entered.
     Setns(Errno),
     /// The program could not be executed.
@@ -64,10 +66,20 @@ impl Passage {
     /// Waits until the program executes, or nothing does.
     pub fn outcome(self) -> Option<Stopped> {
         drop(self.write);
-        let words = sys::read_words(self.report.as_fd());
-        let [place, errno] = words?.map(i32::from_ne_bytes);
-        let errno = Errno::from_raw(errno);
-        Some(if place == 0 { Stopped::Setns(errno) } else { Stopped::Execve(errno) })
+        let mut executes = false;
+        loop {
+            let words = match sys::read_words(self.report.as_fd()) {
+                Ok(words) => words.map(|words| words.map(i32::from_ne_bytes)),
+                Err(errno) => return Some(Stopped::Setns(errno)),
+            };
+            match words {
+                Some([0, errno]) => return Some(Stopped::Setns(Errno::from_raw(errno))),
+                Some([1, errno]) => return Some(Stopped::Execve(Errno::from_raw(errno))),
+                // From here on the end of the file is the program's, or that of who was killed in its execve.
+                Some(_) => executes = true,
+                None => return (!executes).then_some(Stopped::Died),
+            }
+        }
     }
 }
 

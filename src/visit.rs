@@ -167,10 +167,10 @@ impl<'a> Visit<'a> {
         // Without an exit signal only who knows its pid can reap it.
         let stack = arena.stack(CHILD_STACK);
         let args = CloneArgs { flags, exit_signal: 0, stack, pidfd: &none, held: &unused, legacy: true };
-        let before = sys::set_signal_mask(SignalMask::MAX);
+        let before = sys::set_signal_mask(SignalMask::MAX)?;
         let cloned = sys::clone(args, child, self);
         let ended = cloned.map(sys::wait_for);
-        sys::set_signal_mask(before);
+        sys::restore_signal_mask(before);
         ended?.ok();
         arena.give_back();
         match self.refused.load(Acquire) {

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import os
 import signal as signals
 
@@ -66,6 +67,8 @@ def __getattr__(name: str) -> type[SpawnError]:
 
 # Steps whose detail is a path, which `OSError.filename` should name.
 _PATHS = {"execve", "chdir", "open_ns", "mount_proc", "bind"}
+# Whatever noticed it: no descriptor is left for a child.
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> SpawnError:
@@ -81,12 +84,20 @@ def from_core(errno: int | None, step: str, detail: str, signal: int | None) -> 
     return error
 
 
+def from_os(error: OSError, step: str) -> SpawnError:
+    """Return the exception for what Python could not do, before or after the clone."""
+    made = from_core(error.errno, "clone" if error.errno in _NO_DESCRIPTOR else step, str(error.filename or ""), None)
+    made.filename = error.filename
+    return made
+
+
 def _explain(error: SpawnError) -> None:
     try:
         from ._hints import explain
+
+        explain(error)
     except (ImportError, OSError):
-        return  # With no descriptor left, no module can be loaded either.
-    explain(error)
+        return  # With no descriptor left no module can be loaded, and what a hint looks at may be closed to us.
     if error.hint:
         error.add_note(error.hint)
 

@@ -12,13 +12,12 @@ import warnings
 import weakref
 
 from . import _core, _spawn
-from ._errors import from_core
+from ._errors import SpawnError, from_core, from_os
 from ._namespace import names, parse_flags
 from ._process import OPTIONS, Process, _take_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -73,9 +72,15 @@ class Host:
         made = _keep(bits, name, self._kinds, options)
         self._keeper: _Init | _Found = made
         made._known = True
-        self._look()
-        if persist is not None:
-            self._persist(persist)
+        try:
+            self._look()
+            if persist is not None:
+                self._persist(persist)
+        except BaseException:
+            # Nobody is in it yet; and whoever kept the exception would keep the host.
+            self._closed = True
+            made._end()
+            raise
 
     def _begin(self, name: str | None, kinds: list[str]) -> None:
         self.name, self._kinds = name, kinds
@@ -86,11 +91,23 @@ class Host:
     def _look(self) -> None:
         from ._inspect.ids import current
 
-        here = current()
         self.pid = self._keeper.pid
-        self._known = _core.KnownNamespaces(self.pid)
-        # What a program of the host has to enter: also what the host itself has joined.
-        self._bits = parse_flags([kind for kind, id in self.namespaces.items() if here.get(kind) != id])
+        try:
+            here, self._known = current(), _core.KnownNamespaces(self.pid)
+            # What a program of the host has to enter: also what the host itself has joined.
+            self._bits = parse_flags([kind for kind, id in self.namespaces.items() if here.get(kind) != id])
+        except OSError as error:
+            raise from_os(error, "note_namespaces") from None
+
+    def _persist(self, directory: Path) -> None:
+        from ._persist import persist
+
+        try:
+            persist(self, directory)
+        except (SpawnError, FileExistsError):
+            raise
+        except OSError as error:
+            raise from_os(error, "bind") from None
 
     @classmethod
     def find(cls, name: str) -> Self:
@@ -111,15 +128,6 @@ class Host:
         host._keeper = _Found(pid, pidfd)
         host._look()
         return host
-
-    def _persist(self, directory: Path) -> None:
-        from ._persist import persist
-
-        try:
-            persist(self, directory)
-        except BaseException:
-            self.close()
-            raise
 
     # ------------------------------------------------------------------------------------------ running programs
 
@@ -176,7 +184,11 @@ class Host:
     def _to_join(self) -> list[tuple[int, int, _core.KnownNamespaces]]:
         """Return a pidfd, which namespaces of it to enter, and which they are: asking each time would cost more."""
         # As `alive`, with fewer lines of Python.
-        if self._closed or self._keeper._look() is not None:
+        try:
+            ended = self._closed or self._keeper._look() is not None
+        except OSError as error:
+            raise from_os(error, "setns") from None
+        if ended:
             raise from_core(errno.ESRCH, "setns", f"{self!r}", None)
         return [(self._keeper.fileno(), self._bits, self._known)]
 
@@ -361,23 +373,27 @@ def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]
     # What `subprocess` passes for a call with nothing but the program.
     process: tuple[Any, ...] = (None, {}, False, (), True, False, -1, -1, None, None, None)
     plan = _core.plan(bits, argv, argv[0], own, *process)
-    reserved = None if name is None else _reserve(name)
-    owner, proc = os.pidfd_open(os.getpid()), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    init = _Init.__new__(_Init)
+    init._plan = plan
+    lent: list[int] = []
     try:
-        init = _Init.__new__(_Init)
-        init._plan = plan
-        out = subprocess.DEVNULL if reserved is None else reserved.fileno()
-        init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
+        reserved = subprocess.DEVNULL if name is None else _reserve(name, lent)
+        lent += [os.pidfd_open(os.getpid())]
+        lent += [os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)]
+        init._make(argv, (), None, {"stdin": lent[-2], "stdout": reserved, "stderr": lent[-1]})
+    except (SpawnError, FileExistsError):
+        raise
+    except OSError as error:
+        raise from_os(error, "init") from None
     finally:
-        os.close(owner)
-        os.close(proc)
-        if reserved is not None:
-            reserved.close()
+        for fd in lent:
+            os.close(fd)
     return init
 
 
-def _reserve(name: str) -> socket.socket:
+def _reserve(name: str, lent: list[int]) -> int:
     # Imported for named hosts only.
     from ._hosts import reserve
 
-    return reserve(name)
+    lent += [reserve(name).detach()]
+    return lent[-1]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from . import _core, _options
-from ._errors import SpawnError, from_core
+from ._errors import SpawnError, from_os
 from ._namespace import parse_flags
 
 TYPE_CHECKING = False
@@ -113,8 +113,8 @@ class Process(_core.Child, PopenBase):
         """End a child that its caller will never get; complete what is said of it."""
         self._end()
         if type(error) is OSError and error.errno in (errno.EMFILE, errno.ENFILE):
-            # Whatever noticed it (a pipe for a stream, a module of ours): no descriptor is left for a child.
-            raise from_core(error.errno, "clone", "", None) from None
+            # Whatever noticed it, such as a module of ours.
+            raise from_os(error, "clone") from None
 
     def _end(self) -> None:
         """End a child that its caller never got, as an exception came between."""
@@ -126,6 +126,14 @@ class Process(_core.Child, PopenBase):
         # As `subprocess` prints a Popen, so that what was written for that reads the same.
         text = f"<Popen: returncode: {self.returncode} args: {self.args!r}>"
         return text if len(text) <= 80 else text[:76] + "...>"
+
+    def _get_handles(self, *streams: Any) -> Any:
+        try:
+            return super()._get_handles(*streams)  # type: ignore[misc]
+        except OSError as error:
+            if error.errno is None:  # What is no file has no descriptor.
+                raise
+            raise from_os(error, "stdio") from None
 
     def _execute_child(self, *arguments: Any) -> None:
         args, executable, shell, preexec_fn = _program(arguments)

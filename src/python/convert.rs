@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyString, PyTuple};
@@ -190,7 +191,11 @@ fn read_join(item: &Bound<'_, PyAny>) -> PyResult<Option<Join>> {
         let path = item.extract::<Text>()?.0;
         let types = inspect::open_path(&path).map(|file| inspect::types_of_fd(file.as_raw_fd()));
         let detail = path.to_string_lossy().into_owned();
-        let refused = |errno| raise(item.py(), &Error::Step { step: "open_ns", detail, errno });
+        let refused = |errno| {
+            // As when it is opened again: no descriptor is left for a child.
+            let step = if matches!(errno, Errno::EMFILE | Errno::ENFILE) { "clone" } else { "open_ns" };
+            raise(item.py(), &Error::Step { step, detail, errno })
+        };
         (JoinSource::Path(path), types.map_err(refused)?)
     };
     Ok(types.map(|types| Join { source, types, known }))
