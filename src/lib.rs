@@ -79,7 +79,7 @@ mod twin;
 mod visit;
 
 pub use caller::Caller;
-pub use enter::{Pid, enter, rejoin_pid, settle, unshare_pid};
+pub use enter::{Handshake, enter};
 pub use error::Error;
 pub use idmap::{IdRange, MapRequest};
 pub use init::Init;
