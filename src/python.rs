@@ -27,7 +27,7 @@ mod _core {
     #[pymodule_export]
     use super::child::Child;
     #[pymodule_export]
-    use super::enter::{PyHandshake, descriptors, enter};
+    use super::enter::{PyHandshake, collapse_memory, descriptors, enter};
     #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]

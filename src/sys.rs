@@ -569,6 +569,12 @@ pub fn prctl(option: i32, value: u64) -> Result<usize> {
     call!(libc::SYS_prctl, option, value, 0, 0, 0)
 }
 
+/// `madvise(MADV_COLLAPSE)`: one huge page in place of small ones, with their contents.
+pub fn collapse(address: usize, length: usize) -> Result<()> {
+    const MADV_COLLAPSE: i32 = 25;
+    done(call!(libc::SYS_madvise, address, length, MADV_COLLAPSE))
+}
+
 /// `getpid(2)`.
 #[must_use]
 pub fn getpid() -> i32 {

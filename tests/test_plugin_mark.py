@@ -418,3 +418,17 @@ def test_fork():
 def test_first_process_is_whole(tmp_path: Path, args: list[str]) -> None:
     run = inner_pytest.run(tmp_path, WHOLE, *args)
     assert set(run.outcomes().values()) == {"passed"} and run.status == 0
+
+
+def test_memory_of_a_long_run_stays(tmp_path: Path) -> None:
+    text = """
+    import hashlib, pytest
+    data = [bytes([number % 256]) * 3000 for number in range(9000)]
+    DIGEST = hashlib.sha1(b"".join(data)).hexdigest()
+    @pytest.mark.namespaces("uts")
+    @pytest.mark.parametrize("number", range(40))
+    def test(number):
+        data[number] = data[number]
+        assert hashlib.sha1(b"".join(data)).hexdigest() == DIGEST
+    """
+    assert inner_pytest.run(tmp_path, textwrap.dedent(text)).summary() == {"passed": 40}

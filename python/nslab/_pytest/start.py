@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -21,11 +22,23 @@ from .inside import Inside
 from .mark import Request
 from .plugin import ENDING, THREADS
 
+#: Below that many tests huge pages cost more than they save.
+_MANY = 30
+
+
+@functools.cache
+def _prepare(session: pytest.Session) -> None:
+    """Make the forks of a long run cheaper, once."""
+    if sum(item.get_closest_marker("namespaces") is not None for item in session.items) >= _MANY:
+        _core.collapse_memory()
+
+
 def start(item: pytest.Item, request: Request) -> Child | None:
     """Fork and make the namespaces; return the child, or None inside it.
 
     Raises `nslab.SpawnError` for what the kernel refuses.
     """
+    _prepare(item.session)
     for earlier in ENDING.copy():
         earlier.finish(wait=False)
     threads = [thread.name for thread in threading.enumerate() if thread not in THREADS]
