@@ -6,6 +6,9 @@
 
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicI32, AtomicU32};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -14,70 +17,103 @@ use crate::error::Error;
 use crate::inspect;
 use crate::namespace::NamespaceSet;
 use crate::plan::Plan;
-use crate::sys;
+use crate::sys::{self, Mapping};
 
-/// What is to become of the pid namespace.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Pid {
-    /// The one of the process that is joined.
-    Join,
-    /// A new one, in which the next child will be the first.
-    New,
-    /// This process is where it should be.
-    Keep,
+/// Memory that a process shares with a fork: who holds the namespaces, and who goes on for the fork.
+pub struct Handshake(Mapping);
+
+/// Pids as the process that forks knows them; 0 is nobody yet.
+#[repr(C)]
+pub struct Pids {
+    /// Futex.
+    holder: AtomicU32,
+    successor: AtomicI32,
 }
 
-/// Enters the namespaces in which the process behind a pidfd differs from this one. Returns whether a child is needed to
-/// be inside. From then on this process ends with its parent.
+impl Handshake {
+    /// Nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new() -> Result<Self, Errno> {
+        Mapping::new(size_of::<Pids>(), true).map(Self)
+    }
+
+    /// Lets the fork enter the namespaces of this process.
+    pub fn let_in(&self, holder: u32) {
+        self.pids().holder.store(holder, Release);
+        sys::futex_wake(&self.pids().holder);
+    }
+
+    /// Who goes on for the fork, or 0.
+    #[must_use]
+    pub fn successor(&self) -> i32 {
+        self.pids().successor.load(Acquire)
+    }
+
+    fn holder(&self) -> i32 {
+        loop {
+            match self.pids().holder.load(Acquire) {
+                0 => sys::futex_wait(&self.pids().holder, 0),
+                pid => return pid.cast_signed(),
+            }
+        }
+    }
+
+    fn pids(&self) -> &Pids {
+        self.0.view(0)
+    }
+}
+
+/// Takes this process, a fork, into the namespaces of the holder and into the new pid namespace of the plan, as soon as it
+/// is let in. Nobody changes his own pid namespace, so there it goes on as another process. The plan's proc(5) is
+/// mounted, orphans come here instead of leaving its sight, and it ends with `parent`, a pidfd.
 ///
 /// # Errors
 ///
 /// The refused step; [`Error::Invalid`] in a process with several threads, which the kernel would refuse only for some
 /// of the types, after it has entered others.
-pub fn enter(pidfd: RawFd, pid: Pid) -> Result<bool, Error> {
+pub fn enter(plan: &Plan, parent: RawFd, handshake: &Handshake) -> Result<(), Error> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(Error::Invalid(format!("this process has {threads} threads: a process enters as a whole")));
     }
+    end_with(parent)?;
+    let holder = handshake.holder();
+    let refused = |step, types: NamespaceSet| move |errno| Error::Step { step, detail: types.to_string(), errno };
     let _keep = KeepDumpable::new();
-    let mut types = inspect::types_of_fd(pidfd).unwrap_or(NamespaceSet::EMPTY);
-    if pid != Pid::Join {
-        types = types.without(NamespaceSet::PID);
+    let pid = NamespaceSet::PID;
+    let pidfd = sys::pidfd_open(holder).map_err(refused("pidfd_open", NamespaceSet::EMPTY))?;
+    let mut types = inspect::types_of_fd(pidfd.as_raw_fd()).unwrap_or(NamespaceSet::EMPTY);
+    let new_pid = plan.options.flags.contains(pid);
+    if new_pid {
+        types = types.without(pid);
     }
-    setns(pidfd, types)?;
-    if pid == Pid::New {
-        let pid = NamespaceSet::PID;
-        sys::unshare(pid.bits()).map_err(|errno| Error::Step { step: "unshare", detail: pid.to_string(), errno })?;
+    setns(pidfd.as_raw_fd(), types)?;
+    if new_pid {
+        sys::unshare(pid.bits()).map_err(refused("unshare", pid))?;
     }
-    die_with_parent()?;
-    Ok(pid == Pid::New || types.contains(NamespaceSet::PID))
+    if new_pid || types.contains(pid) {
+        sys::go_on_as_child(&handshake.pids().successor).map_err(refused("clone", pid))?;
+    }
+    for (_, step) in &plan.steps {
+        if let Some(mounted) = step.mount_in_place() {
+            mounted.map_err(|errno| Error::Step { step: step.name(), detail: step.detail(), errno })?;
+        }
+    }
+    prctl("subreaper", libc::PR_SET_CHILD_SUBREAPER, 1)?;
+    // Another process, and a change of credentials such as another user namespace, have cleared the request.
+    end_with(parent)
 }
 
-/// Lets the next child of the calling thread be the first process of a new pid namespace: a fork of a large process costs
-/// so much that one should do where it can. `false` where the kernel wants privileges for it that this process lacks.
-///
-/// # Errors
-///
-/// The refused step.
-pub fn unshare_pid() -> Result<bool, Error> {
-    let pid = NamespaceSet::PID;
-    match sys::unshare(pid.bits()) {
-        Ok(()) => Ok(true),
-        Err(Errno::EPERM) => Ok(false),
-        Err(errno) => Err(Error::Step { step: "unshare", detail: pid.to_string(), errno }),
+/// By SIGKILL, which a PID 1 takes too; now, if the parent has ended before there was a request.
+fn end_with(parent: RawFd) -> Result<(), Error> {
+    prctl("pdeathsig", libc::PR_SET_PDEATHSIG, u64::from(libc::SIGKILL.cast_unsigned()))?;
+    if sys::poll_readable(parent, Some(Duration::ZERO)) == Ok(true) {
+        sys::exit(1);
     }
-}
-
-/// Lets the next child of the calling thread be born in the thread's own pid namespace again.
-///
-/// # Errors
-///
-/// The refused step.
-pub fn rejoin_pid() -> Result<(), Error> {
-    let pid = NamespaceSet::PID;
-    let refused = |step, errno| Error::Step { step, detail: pid.to_string(), errno };
-    let own = inspect::open_path(c"/proc/thread-self/ns/pid").map_err(|errno| refused("open_ns", errno))?;
-    sys::setns(own.as_raw_fd(), pid.bits()).map_err(|errno| refused("setns", errno))
+    Ok(())
 }
 
 /// Twice around the user namespace, as for a child: what this process may not enter now, it may after it has entered
@@ -101,27 +137,6 @@ fn setns(pidfd: RawFd, types: NamespaceSet) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// The rest, once inside: a fresh proc(5) where the plan has one, and orphans come to this process instead of leaving
-/// its sight.
-///
-/// # Errors
-///
-/// The refused step.
-pub fn settle(plan: &Plan) -> Result<(), Error> {
-    for (_, step) in &plan.steps {
-        if let Some(mounted) = step.mount_in_place() {
-            mounted.map_err(|errno| Error::Step { step: step.name(), detail: step.detail(), errno })?;
-        }
-    }
-    prctl("subreaper", libc::PR_SET_CHILD_SUBREAPER, 1)?;
-    die_with_parent()
-}
-
-/// By SIGKILL, which a PID 1 takes too. A change of credentials, such as another user namespace, clears the request.
-fn die_with_parent() -> Result<(), Error> {
-    prctl("pdeathsig", libc::PR_SET_PDEATHSIG, u64::from(libc::SIGKILL.cast_unsigned()))
 }
 
 fn prctl(step: &'static str, option: i32, value: u64) -> Result<(), Error> {

@@ -199,3 +199,14 @@ fn open_entry(process: &str, name: &str) -> Result<OwnedFd, Errno> {
 fn errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
+
+/// The descriptors of this process, but for the one that lists them.
+///
+/// # Errors
+///
+/// `ENOENT` without `/proc`.
+pub fn descriptors() -> sys::Result<Vec<RawFd>> {
+    let directory = sys::open_at(libc::AT_FDCWD, c"/proc/self/fd", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let own = directory.as_raw_fd();
+    procfs::numbers(own).map(|all| all.into_iter().filter(|fd| *fd != own).collect())
+}

@@ -28,7 +28,7 @@ mod _core {
     #[pymodule_export]
     use super::child::{Child, keep_namespaces};
     #[pymodule_export]
-    use super::enter::{enter, rejoin_pid, settle, unshare_pid};
+    use super::enter::{PyHandshake, collapse_memory, descriptors, enter};
     #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]

@@ -196,6 +196,137 @@ unsafe fn clone_onto_stack(number: c_long, a: [usize; 5], start: [usize; 3]) -> 
     answer(value)
 }
 
+/// `clone(2)`: the calling process, which has one thread, goes on as another one, born in the namespaces that are meant
+/// for its children, and ends. The new process is a child of the same parent; it has the memory, the stack and the
+/// descriptors, and returns from here as if nothing had happened. Its pid, as the parent knows it, is in `pid` before it
+/// runs.
+///
+/// A fork would do, but copies the page tables, and then every page that is written to.
+pub fn go_on_as_child(pid: &AtomicI32) -> Result<()> {
+    let kept = OfThread::note();
+    // No exit signal: with CLONE_PARENT it is that of the calling process.
+    let shared = libc::CLONE_VM | libc::CLONE_FILES | libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID;
+    let flags = shared | if kept.is_tid { libc::CLONE_CHILD_SETTID } else { 0 };
+    // The last two arguments of clone(2) are swapped between the architectures.
+    let tid = kept.tid_address;
+    let (fourth, fifth) = if cfg!(target_arch = "x86_64") { (tid, 0) } else { (0, tid) };
+    // A handler would run on the stack that is the child's already, and the end of this process clear the child's id.
+    let mask = set_signal_mask(SignalMask::MAX);
+    let _ = call!(libc::SYS_set_tid_address, 0);
+    // SAFETY: who shares the memory with the child ends without touching it; `pid` is mapped.
+    let gone_on = unsafe { clone_and_exit([flags.register(), 0, pid.as_ptr().addr(), fourth, fifth]) };
+    kept.restore();
+    set_signal_mask(mask);
+    done(gone_on)
+}
+
+/// The parent's half has no memory, as the stack is the child's: it ends with what registers can do.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_and_exit(a: [usize; 5]) -> Result<usize> {
+    let value: c_long;
+    // SAFETY: only the child, or an error, comes past the label.
+    unsafe {
+        asm!("syscall",
+            "test rax, rax",
+            "jle 2f",
+            "xor edi, edi",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit_group,
+            inlateout("rax") libc::SYS_clone => value,
+            inlateout("rdi") a[0] => _, in("rsi") a[1], in("rdx") a[2], in("r10") a[3], in("r8") a[4],
+            lateout("rcx") _, lateout("r11") _);
+    }
+    answer(value)
+}
+
+/// The parent's half has no memory, as the stack is the child's: it ends with what registers can do.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone_and_exit(a: [usize; 5]) -> Result<usize> {
+    let value: c_long;
+    // SAFETY: only the child, or an error, comes past the label.
+    unsafe {
+        asm!("svc 0",
+            "cmp x0, 0",
+            "b.le 2f",
+            "mov x0, 0",
+            "mov x8, {exit}",
+            "svc 0",
+            "brk 0",
+            "2:",
+            exit = const libc::SYS_exit_group,
+            inlateout("x8") libc::SYS_clone => _, inlateout("x0") a[0] => value,
+            in("x1") a[1], in("x2") a[2], in("x3") a[3], in("x4") a[4]);
+    }
+    answer(value)
+}
+
+/// What libc has told the kernel about a thread, and the kernel forgets in a clone that shares memory.
+struct OfThread {
+    /// What the kernel clears when the thread ends.
+    tid_address: usize,
+    /// Whether that is where libc keeps the thread's id; musl keeps a lock there.
+    is_tid: bool,
+    robust_list: [usize; 2],
+    /// `stack_t` of the alternate signal stack.
+    altstack: [usize; 3],
+}
+
+impl OfThread {
+    fn note() -> Self {
+        const PR_GET_TID_ADDRESS: i32 = 40;
+        let (mut tid_address, mut robust_list, mut altstack) = (0usize, [0usize; 2], [0usize; 3]);
+        let (head, length) = robust_list.split_at_mut(1);
+        let _ = call!(libc::SYS_get_robust_list, 0, head.as_mut_ptr(), length.as_mut_ptr());
+        let _ = call!(libc::SYS_sigaltstack, 0, altstack.as_mut_ptr());
+        // A kernel without checkpoint/restore does not tell: then libc goes on with the old id.
+        let _ = call!(libc::SYS_prctl, PR_GET_TID_ADDRESS, &raw mut tid_address, 0, 0, 0);
+        // SAFETY: the kernel would write there when this thread ends.
+        let is_tid = tid_address != 0 && unsafe { *ptr::with_exposed_provenance::<i32>(tid_address) } == gettid();
+        Self { tid_address, is_tid, robust_list, altstack }
+    }
+
+    fn restore(&self) {
+        let _ = call!(libc::SYS_set_tid_address, self.tid_address);
+        let _ = call!(libc::SYS_set_robust_list, self.robust_list[0], self.robust_list[1]);
+        let _ = call!(libc::SYS_sigaltstack, self.altstack.as_ptr(), 0);
+        register_rseq();
+    }
+}
+
+/// `rseq(2)`, where libc (glibc 2.35) has one for each thread, at a fixed distance from the thread pointer.
+fn register_rseq() {
+    const SIGNATURE: u32 = if cfg!(target_arch = "x86_64") { 0x5305_3053 } else { 0xd428_bc00 };
+    const LEAST: u32 = 32;
+    // SAFETY: both are names of glibc's; what they stand for never changes.
+    let (offset, size) = unsafe {
+        let symbol = |name: &CStr| libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr());
+        let (offset, size) = (symbol(c"__rseq_offset"), symbol(c"__rseq_size"));
+        if offset.is_null() || size.is_null() {
+            return;
+        }
+        (*offset.cast::<isize>(), *size.cast::<u32>())
+    };
+    if size != 0 {
+        let _ = call!(libc::SYS_rseq, thread_pointer().wrapping_add_signed(offset), size.max(LEAST), 0, SIGNATURE);
+    }
+}
+
+/// What the offsets of thread-local storage count from.
+fn thread_pointer() -> usize {
+    let pointer: usize;
+    // SAFETY: it only reads a register, or the word that x86-64 keeps there.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        asm!("mov {}, fs:0", out(reg) pointer, options(nostack, readonly, preserves_flags));
+        #[cfg(target_arch = "aarch64")]
+        asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, nomem, preserves_flags));
+    }
+    pointer
+}
+
 /// `exit_group(2)`: ends the child without libc's exit handlers, which are the parent's.
 pub fn exit(status: i32) -> ! {
     loop {
@@ -450,6 +581,12 @@ pub fn pass_on_sys_admin() {
 /// `prctl(2)` with one argument.
 pub fn prctl(option: i32, value: u64) -> Result<usize> {
     call!(libc::SYS_prctl, option, value, 0, 0, 0)
+}
+
+/// `madvise(MADV_COLLAPSE)`: one huge page in place of small ones, with their contents.
+pub fn collapse(address: usize, length: usize) -> Result<()> {
+    const MADV_COLLAPSE: i32 = 25;
+    done(call!(libc::SYS_madvise, address, length, MADV_COLLAPSE))
 }
 
 /// `getpid(2)`.
@@ -1073,6 +1210,8 @@ impl Drop for Mapping {
 
 // SAFETY: see the type: atomics only.
 unsafe impl Atomics for crate::child::Report {}
+// SAFETY: as above.
+unsafe impl Atomics for crate::enter::Pids {}
 
 /// A value published once per process: read without a lock, which a fork could leave taken.
 pub struct Published<T>(AtomicPtr<T>);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import inner_pytest
@@ -355,3 +356,79 @@ def test_every_option_brings_its_namespaces(tmp_path: Path) -> None:
         nslab.plan(flags, ["true"], **{option: value})
         with pytest.raises(ValueError, match=f"{option} needs the"):
             nslab.plan("", ["true"], **{option: value})
+
+
+WHOLE = """
+import ctypes, os, signal, subprocess, threading
+import pytest
+
+libc = ctypes.CDLL(None, use_errno=True)
+pytestmark = pytest.mark.namespaces("user", "pid", "mnt", "time", map_root_user=True, mount_proc=True)
+
+@pytest.fixture(scope="module", autouse=True)
+def thread_outside():
+    with_lock, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (with_lock.set(), done.wait()))
+    thread.start(), with_lock.wait()
+    yield
+    done.set(), thread.join()
+
+def test_ids():
+    assert os.getpid() == threading.get_native_id() == threading.main_thread().native_id == 1
+    assert os.listdir("/proc/self/task") == ["1"]
+
+@pytest.mark.parametrize("round", range(5))
+def test_signals_and_threads(round):
+    got = []
+    signal.signal(signal.SIGUSR1, lambda *_: got.append("signal"))
+    # By the id that libc keeps of this thread.
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+    thread = threading.Thread(target=lambda: (got.append("thread"), subprocess.run(["true"], check=True)))
+    thread.start(), thread.join()
+    assert got == ["signal", "thread"]
+
+def test_lock_of_libc():
+    # A recursive mutex, owned by the id that libc keeps: dlsym(3) takes it, and dlopen(3) within itself.
+    ctypes.CDLL("libm.so.6").cos
+
+def test_processor():
+    for processor in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {processor})
+        assert libc.sched_getcpu() == processor
+
+def test_alternate_stack():
+    stack = (ctypes.c_size_t * 3)()
+    assert libc.sigaltstack(None, stack) == 0 and stack[0] and stack[2]
+
+@pytest.mark.parametrize("kind", ["mnt", "time"])
+def test_nobody_shares_with_it(kind):
+    # The kernel refuses setns(2) to who shares his memory or his directory.
+    fd = os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)
+    assert libc.setns(fd, 0) == 0, os.strerror(ctypes.get_errno())
+    os.close(fd)
+
+def test_fork():
+    if (pid := os.fork()) == 0:
+        os._exit(3)
+    assert os.waitpid(pid, 0) == (pid, 3 << 8)
+"""
+
+
+@pytest.mark.parametrize("args", [[], ["-n", "2"]])
+def test_first_process_is_whole(tmp_path: Path, args: list[str]) -> None:
+    run = inner_pytest.run(tmp_path, WHOLE, *args)
+    assert set(run.outcomes().values()) == {"passed"} and run.status == 0
+
+
+def test_memory_of_a_long_run_stays(tmp_path: Path) -> None:
+    text = """
+    import hashlib, pytest
+    data = [bytes([number % 256]) * 3000 for number in range(9000)]
+    DIGEST = hashlib.sha1(b"".join(data)).hexdigest()
+    @pytest.mark.namespaces("uts")
+    @pytest.mark.parametrize("number", range(40))
+    def test(number):
+        data[number] = data[number]
+        assert hashlib.sha1(b"".join(data)).hexdigest() == DIGEST
+    """
+    assert inner_pytest.run(tmp_path, textwrap.dedent(text)).summary() == {"passed": 40}

@@ -98,9 +98,11 @@ def test_after(): assert "X" not in os.environ
 @pytest.fixture(scope="module")
 def crashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     directory = tmp_path_factory.mktemp("crashes")
-    run = inner_pytest.run(directory, CRASHES, "-o", "junit_logging=all")
+    run = inner_pytest.run(directory, CRASHES, "-v", "-o", "junit_logging=all")
     assert run.status == 1
     assert not (directory / "reused").exists() or not (directory / "reused").read_text()
+    # The fork of a test has nothing to say.
+    assert run.output.count("test_comes_back_from_a_fork") == run.output.count("test_threads_left")
     assert b"\0sleep\x001000" not in b"".join(command_lines())
     return run.cases
 
@@ -347,3 +349,52 @@ def test_c(): ...
     assert run.summary() == {"failed": 1, "passed": 1}
     run = inner_pytest.run(tmp_path, text, "--lf")
     assert run.summary() == {"failed": 1}
+
+
+KILLED = """
+import os, pathlib, signal, threading, time
+import pytest
+
+KILLED = []
+
+def kill_children():
+    # At any moment: while the namespaces are made, on the way in, in the test, on the way out.
+    for number in range(200):
+        for task in pathlib.Path("/proc/self/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                try:
+                    os.kill(int(pid), signal.SIGKILL)
+                    KILLED.append(pid)
+                except ProcessLookupError:
+                    pass
+        time.sleep(0.0013 * (number % 13))
+
+@pytest.fixture(scope="class")
+def killer():
+    thread = threading.Thread(target=kill_children)
+    thread.start()
+    yield
+    thread.join()
+
+@pytest.mark.namespaces("net", "pid", "uts", "mnt", mount_proc=True)
+def test_before(): ...  # from here on it is known what is possible
+
+@pytest.mark.namespaces("net", "pid", "uts", "mnt", mount_proc=True)
+@pytest.mark.parametrize("number", range(40))
+class TestKilled:
+    def test(self, killer, number): ...
+
+def test_nobody_is_left():
+    assert KILLED
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+@pytest.mark.namespaces("net", "pid")
+def test_after(): ...
+"""
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    run = inner_pytest.run(tmp_path, KILLED)
+    assert run.outcomes()["test_nobody_is_left"] == run.outcomes()["test_after"] == "passed"
+    assert "INTERNALERROR" not in run.output

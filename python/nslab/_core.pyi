@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Child",
+    "Handshake",
     "KnownNamespaces",
     "Plan",
     "Target",
@@ -13,6 +14,8 @@ __all__ = [
     "capabilities",
     "cgroup",
     "clocks",
+    "collapse_memory",
+    "descriptors",
     "enter",
     "hold",
     "hostname",
@@ -27,14 +30,11 @@ __all__ = [
     "open_namespace",
     "plan",
     "processes",
-    "rejoin_pid",
     "relations",
     "setns",
-    "settle",
     "table",
     "unmount",
     "unshare_fs",
-    "unshare_pid",
 ]
 
 @final
@@ -96,6 +96,17 @@ class Child:
         """``(type, device, inode, id)`` of each namespace of the program."""
     def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+
+@final
+class Handshake:
+    """Memory shared with a fork: who holds the namespaces, and who goes on for the fork."""
+
+    def __new__(cls) -> Handshake: ...
+    def let_in(self, holder: int) -> None:
+        """Lets the fork enter the namespaces of this process."""
+    @property
+    def successor(self) -> int:
+        """The pid of the process that goes on for the fork, or 0."""
 
 @final
 class KnownNamespaces:
@@ -218,17 +229,14 @@ def cgroup(target: Target) -> tuple[list[tuple[int, list[str], str, str | None]]
 def hostname(namespace: int) -> tuple[str, str]:
     """The host name and the NIS domain name of an open UTS namespace."""
 
-def enter(pidfd: int, new_pid: bool | None) -> bool:
-    """Enters the namespaces of the process behind a pidfd, with one thread; returns whether only a child is inside.
+def enter(plan: Plan, parent: int, handshake: Handshake) -> None:
+    """Waits to be let in, and takes this process, a fork, into the holder's namespaces and a new pid namespace.
 
-    `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process where it is.
+    There it goes on as another process; it ends with the process behind the pidfd `parent`.
     """
 
-def settle(plan: Plan) -> None:
-    """Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent."""
+def descriptors() -> list[int]:
+    """The descriptors of this process."""
 
-def unshare_pid() -> bool:
-    """Lets the next child of this thread be the first process of a new pid namespace; False without the privilege."""
-
-def rejoin_pid() -> None:
-    """Lets the next child of this thread be born in the thread's own pid namespace again."""
+def collapse_memory() -> int:
+    """Puts the memory of this process into huge pages, which makes forks of it cheaper; returns how many there are."""

@@ -4,37 +4,47 @@ use std::os::fd::RawFd;
 
 use pyo3::prelude::*;
 
-use super::{PyPlan, raise};
-use crate::Pid;
+use super::{PyPlan, os_error, raise};
+use crate::{Handshake, inspect};
 
-/// Enters the namespaces of the process behind a pidfd, with one thread; returns whether only a child is inside.
-///
-/// `new_pid`: whether the next child shall be the first in a new pid namespace; None leaves this process where it is.
-#[pyfunction]
-#[pyo3(signature = (pidfd, new_pid))]
-pub fn enter(py: Python<'_>, pidfd: RawFd, new_pid: Option<bool>) -> PyResult<bool> {
-    let pid = match new_pid {
-        None => Pid::Keep,
-        Some(true) => Pid::New,
-        Some(false) => Pid::Join,
-    };
-    crate::enter(pidfd, pid).map_err(|error| raise(py, &error))
+/// Memory shared with a fork: who holds the namespaces, and who goes on for the fork.
+#[pyclass(name = "Handshake", module = "nslab._core", frozen)]
+pub struct PyHandshake(Handshake);
+
+#[pymethods]
+impl PyHandshake {
+    #[new]
+    fn new() -> PyResult<Self> {
+        Handshake::new().map(Self).map_err(os_error)
+    }
+
+    /// Lets the fork enter the namespaces of this process.
+    fn let_in(&self, holder: u32) {
+        self.0.let_in(holder);
+    }
+
+    /// The pid of the process that goes on for the fork, or 0.
+    #[getter]
+    fn successor(&self) -> i32 {
+        self.0.successor()
+    }
 }
 
-/// Once inside: the plan's proc(5); orphans come to this process, and it ends with its parent.
+/// Waits to be let in, and takes this process, a fork, into the holder's namespaces and the plan's new pid namespace,
+/// where it goes on as another process; it ends with the process behind the pidfd `parent`.
 #[pyfunction]
-pub fn settle(py: Python<'_>, plan: &PyPlan) -> PyResult<()> {
-    crate::settle(&plan.0).map_err(|error| raise(py, &error))
+pub fn enter(py: Python<'_>, plan: &PyPlan, parent: RawFd, handshake: &PyHandshake) -> PyResult<()> {
+    crate::enter(&plan.0, parent, &handshake.0).map_err(|error| raise(py, &error))
 }
 
-/// Lets the next child of this thread be the first process of a new pid namespace; False without the privilege.
+/// The descriptors of this process.
 #[pyfunction]
-pub fn unshare_pid(py: Python<'_>) -> PyResult<bool> {
-    crate::unshare_pid().map_err(|error| raise(py, &error))
+pub fn descriptors() -> PyResult<Vec<RawFd>> {
+    inspect::descriptors().map_err(os_error)
 }
 
-/// Lets the next child of this thread be born in the thread's own pid namespace again.
+/// Puts the memory of this process into huge pages, which makes forks of it cheaper; returns how many there are.
 #[pyfunction]
-pub fn rejoin_pid(py: Python<'_>) -> PyResult<()> {
-    crate::rejoin_pid().map_err(|error| raise(py, &error))
+pub fn collapse_memory(py: Python<'_>) -> usize {
+    py.detach(crate::collapse)
 }

@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 import nslab
+from nslab import _core
 
 from . import leaks, wire
 from .inside import CLOSED_THE_WIRE
@@ -27,21 +28,14 @@ _GRACE = 1.0
 _EXIT_GRACE = 60.0
 
 
-def release(holder: nslab.Process) -> None:
-    """End the process that holds the namespaces of a test."""
-    holder.kill()
-    holder.wait()
-    holder.stdin.close()  # type: ignore[union-attr]
-
-
 class Child:
     """One test's process: what it has told, and how it ended. As a context manager, it leaves nothing running."""
 
     def __init__(
         self,
         pid: int,
+        handshake: _core.Handshake,
         request: Request,
-        holder: nslab.Process,
         read: int,
         faults: int,
         alarm: tuple[float, float],
@@ -49,7 +43,8 @@ class Child:
     ) -> None:
         #: The threads of pytest, which the child has not.
         self.threads = threads
-        self.holder = holder
+        #: What keeps the namespaces, once they are made.
+        self.holder: nslab.Process | None = None
         #: ``("report", …)`` as the hooks of pytest made it for the wire, or ``("lost", (when, why))``.
         self.reports: list[tuple[str, Any]] = []
         self.warnings: list[warnings.WarningMessage] = []
@@ -62,18 +57,22 @@ class Child:
         self.ended = False
         self._began = time.monotonic()
         self._pid = pid
+        self._handshake = handshake
         self._request = request
         self._read = read
         self._faults = faults
         self._alarm = alarm
         self._pidfd = os.pidfd_open(pid)
-        # Of the first process of a pid namespace that is a child of the child.
-        self._first: int | None = None
         self._status: int | None = None
         self._expired = False
         self._refused: str | None = None
         self._in_debugger = False
         self._inbox = wire.Inbox(read)
+
+    def let_in(self, holder: nslab.Process) -> None:
+        """Let it go on to its test, in the namespaces of this process."""
+        self.holder = holder
+        self._handshake.let_in(holder.pid)
 
     def __enter__(self) -> Child:
         return self
@@ -89,21 +88,25 @@ class Child:
         finally:
             os.close(self._read)
             os.close(self._faults)
-            release(self.holder)
+            if self.holder is not None:
+                self.holder.kill()
+                if not self.ended:
+                    self.holder.wait()
             left = self._alarm[0] - (time.monotonic() - self._began)
             if self._alarm[0] and left > 0:
                 signal.setitimer(signal.ITIMER_REAL, left, self._alarm[1])
 
     def finish(self, wait: bool) -> None:
         """Take note of the end of a child that has told all; ``wait`` for it, if need be."""
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        if not poll.poll(_EXIT_GRACE * 1000 if wait else 0):
-            if not wait:
-                return
-            self._signal(signal.SIGKILL)
+        while self._pid:
+            if not self._ends_within(_EXIT_GRACE if wait else 0):
+                if not wait:
+                    return
+                self._signal(signal.SIGKILL)
+            self._reap()
+        if self.holder is not None:
+            self.holder.wait()
         ENDING.remove(self)
-        self._reap()
 
     def wait(self) -> None:
         """Listen until it has ended, or its time is over."""
@@ -114,8 +117,6 @@ class Child:
         finally:
             if self._alarm[0]:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        if not self.ended:
-            self._reap()
 
     def _listen(self, timeout: float | None) -> None:
         poll = select.poll()
@@ -129,8 +130,16 @@ class Child:
                 self._take(kind, content)
                 if kind == "debugging" and not content and deadline is not None:
                     deadline = time.monotonic() + (timeout or 0)
-            if self._pidfd in events or self.ended:
+            if self.ended:
                 return
+            if self._pidfd in events:
+                poll.unregister(self._pidfd)
+                self._reap()
+                if not self._pid:
+                    return
+                poll.register(self._pidfd, select.POLLIN)
+                if self._expired:
+                    self._signal(signal.SIGKILL)
             if not events and not self._in_debugger and not self._expired:
                 self._expired = True
                 self._signal(signal.SIGABRT)  # faulthandler notes where it is
@@ -146,11 +155,6 @@ class Child:
             self.reports.append((kind, content))
         elif kind == "warning":
             self.warnings.append(content)
-        elif kind == "pid":
-            with contextlib.suppress(OSError):
-                self._first = os.pidfd_open(content)
-        elif kind == "status":
-            self._status = content
         elif kind == "debugging":
             self._in_debugger = content
         elif kind == "refused":
@@ -166,36 +170,33 @@ class Child:
 
     def _end(self) -> None:
         """End it, if it has not yet: at once after an error here, after a moment when the keyboard has hit both."""
-        if not self._pid:
-            return
+        if self._pid and isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            self._ends_within(_GRACE)
+        while self._pid:
+            self._signal(signal.SIGKILL)
+            self._reap()
+
+    def _ends_within(self, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        if isinstance(sys.exc_info()[1], KeyboardInterrupt):
-            poll.poll(_GRACE * 1000)
-        self._signal(signal.SIGKILL)
-        self._reap()
+        return bool(poll.poll(seconds * 1000))
 
     def _reap(self) -> None:
-        if self._pid:
-            try:
-                _, status = os.waitpid(self._pid, 0)
-            except ChildProcessError:
-                status = None  # SIGCHLD is ignored, or somebody else has waited for it
-            self._status = status if self._status is None else self._status
-            self._pid = 0
-            os.close(self._pidfd)
-            if self._first is not None:
-                # It ends with its parent, but a moment later.
-                poll = select.poll()
-                poll.register(self._first, select.POLLIN)
-                poll.poll(_GRACE * 1000)
-                os.close(self._first)
+        """Wait for its end; the process that goes on for it in a pid namespace is the child from then on."""
+        try:
+            _, self._status = os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            self._status = None  # SIGCHLD is ignored, or somebody else has waited for it
+        os.close(self._pidfd)
+        ended, self._pid = self._pid, 0
+        if (successor := self._handshake.successor) not in (0, ended):
+            with contextlib.suppress(ProcessLookupError):  # reaped by somebody else
+                self._pidfd = os.pidfd_open(successor)
+                self._pid = successor
 
     def _signal(self, number: int) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, number)
-        except ProcessLookupError:
-            return
 
     # ------------------------------------------------------------------------------------------------ how it ended
 
@@ -226,6 +227,7 @@ class Child:
 
     def clean_up(self) -> list[str]:
         """Kill what a child that broke off has left in the namespaces, and return the names."""
+        assert self.holder is not None
         return leaks.kill_all_in(self.holder.pid, self._request.flags)
 
 

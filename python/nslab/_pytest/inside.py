@@ -8,19 +8,18 @@ import faulthandler
 import gc
 import os
 import pickle
-import select
 import signal
 import sys
+import threading
 import traceback
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.runner import CallInfo
 
-import nslab
 from nslab import _core
 
 from . import leaks, sections, wire
@@ -49,66 +48,33 @@ class Inside:
         self._pipe = os.fstat(fd)
         self._faults = faults
         self._threads = threads
+        self._pid = os.getpid()
         self._failed = False
         self._exit = os._exit  # a test may put in its own
         self._warnings: list[warnings.WarningMessage] = []
 
     # ---------------------------------------------------------------------------------------------------- the way in
 
-    def enter(self, holder: nslab.Process, parent: int, is_first: bool, alarm: tuple[float, float]) -> None:
-        """Enter the holder's namespaces, and be ready for the test; never raises, and returns only inside.
-
-        ``parent`` is a pidfd of pytest, ``is_first`` whether this process is PID 1 already.
-        """
-        self._holder = holder  # not to be collected: it would complain that it still runs
+    def enter(self, parent: int, handshake: _core.Handshake, alarm: tuple[float, float]) -> None:
+        """Enter the namespaces that ``parent``, a pidfd of pytest, makes; never raises, and returns only inside."""
         try:
-            self._enter(parent, is_first)
-            self._get_ready(alarm)
+            self._get_ready()
+            directory = _directory()
+            _core.enter(self._request.plan, parent, handshake)
+            os.close(parent)
+            if directory is not None and _directory() != directory:
+                os.chdir(directory)  # who enters a mount namespace begins at its root
+            self._pid = os.getpid()
+            threading.current_thread()._set_native_id()  # type: ignore[attr-defined]  # as after a fork
+            self._before = leaks.inventory(self._request.flags)
+            signal.setitimer(signal.ITIMER_REAL, *alarm)
         except BaseException as error:
+            self._pid = os.getpid()
             with contextlib.suppress(OSError):
                 self._send("refused", "".join(traceback.format_exception_only(error)).strip())
             self._exit(1)
 
-    def _enter(self, parent: int, is_first: bool) -> None:
-        directory = _directory()
-        os.close(self._holder.stdin.fileno())  # type: ignore[union-attr]
-        new_pid = bool(self._request.flags & nslab.Namespace.PID)
-        if _core.enter(self._holder.pidfd, None if is_first else new_pid):
-            self._end_with(parent)
-            self._be_born_inside()
-        else:
-            _core.settle(self._request.plan)
-            self._end_with(parent)
-        if directory is not None and _directory() != directory:
-            os.chdir(directory)  # who enters a mount namespace begins at its root
-
-    def _end_with(self, parent: int) -> None:
-        """Make sure that the parent has not ended before this process had asked to end with it."""
-        poll = select.poll()
-        poll.register(parent, select.POLLIN)
-        if poll.poll(0):
-            self._exit(1)
-        os.close(parent)
-
-    def _be_born_inside(self) -> None:
-        """Go on in a child, as nobody changes his own pid namespace; this process only waits for it."""
-        parent = os.pidfd_open(os.getpid())
-        abort = signal.signal(signal.SIGABRT, lambda *_: os.kill(pid, signal.SIGABRT))
-        pid = os.fork()
-        if pid:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            os.close(parent)
-            _, status = os.waitpid(pid, 0)
-            self._send("status", status)
-            self._exit(0)
-        signal.signal(signal.SIGABRT, abort)
-        with contextlib.suppress(OSError):
-            self._send("pid", int(Path("/proc/self").readlink().name))  # as it is outside, where nobody else knows it
-        _core.settle(self._request.plan)
-        self._end_with(parent)
-
-    def _get_ready(self, alarm: tuple[float, float]) -> None:
-        self._pid = os.getpid()
+    def _get_ready(self) -> None:
         gc.freeze()  # What is there now stays: no collection has to touch, and so copy, the parent's pages.
         self._exit = os._exit  # coverage puts its own there after each fork
         faulthandler.disable()  # its handlers are not put back where somebody has set his own
@@ -119,7 +85,10 @@ class Inside:
                 # The session counts the failures, for -x in the middle of subtests.
                 if implementation.plugin_name not in ("session", "nslab-fork"):
                     implementation.function = _nothing_around if _wraps(implementation) else _nothing
-        ENDING.clear()  # those are children of pytest
+        self._ending = ENDING.copy()  # those are children of pytest, and would complain that they still run
+        ENDING.clear()
+        if subtests := sys.modules.get("_pytest.subtests"):  # pytest 8 has none of its own
+            config.stash[subtests.failed_subtests_key] = defaultdict(int)  # not those of other tests
         stack = self._item.session._setupstate.stack
         for node, (_, error) in list(stack.items()):
             stack[node] = ([], error)  # What was made outside is torn down outside.
@@ -129,8 +98,6 @@ class Inside:
         fork: Fork = config.pluginmanager.getplugin("nslab-fork")
         fork.inside = self
         self._item.stash[INSIDE] = self
-        self._before = leaks.inventory(self._request.flags)
-        signal.setitimer(signal.ITIMER_REAL, *alarm)
 
     # ------------------------------------------------------------------------------------------ while pytest runs it
 
@@ -145,21 +112,26 @@ class Inside:
         # The hook makes plain text of what only pytest itself shows in another way.
         flattened = isinstance(data, dict) and isinstance(data.get("longrepr"), str) and _crosses(report.longrepr)
         try:
-            pickle.dumps(data)
+            message = wire.pack("report", (data, report.longrepr if flattened else None))
         except Exception as error:
-            self._send("lost", (report.when, f"its report cannot cross to pytest: {_unpicklable(data)}: {error}"))
-        else:
-            self._send("report", (data, report.longrepr if flattened else None))
+            lost = f"its report cannot cross to pytest: {_unpicklable(data)}: {error}"
+            message = wire.pack("lost", (report.when, lost))
+        self._write(message)
 
     def debugging(self, active: bool) -> None:
         """Stop the clock of the timeout, or start it anew."""
         self._send("debugging", active)
 
     def _send(self, kind: str, content: Any) -> None:
+        self._write(wire.pack(kind, content))
+
+    def _write(self, message: bytes) -> None:
+        if os.getpid() != self._pid:
+            self._exit(1)  # a fork of the test that came back from it
         try:
             # The test may have closed it, and opened something else that has its number now.
             if os.path.samestat(os.fstat(self._fd), self._pipe):
-                wire.send(self._fd, kind, content)
+                wire.send(self._fd, message)
                 return
         except OSError as error:
             if error.errno not in (errno.EBADF, errno.EPIPE):
@@ -172,7 +144,7 @@ class Inside:
         """Tell the rest and end this process; ``error`` is what pytest's protocol has raised."""
         status = 1
         try:
-            if os.getpid() == self._pid:  # else: a fork of the test that came back from it
+            if os.getpid() == self._pid:  # else as above: what is wider is not its own
                 self._tear_down()
                 self._tell_the_rest(error)
                 status = 0
@@ -193,11 +165,8 @@ class Inside:
     def _tell_the_rest(self, error: BaseException | None) -> None:
         for warning in self._warnings:
             self._send("warning", _portable(warning))
-        with contextlib.suppress(ImportError):  # pytest 8 has none of its own
-            from _pytest.subtests import failed_subtests_key
-
-            failed: Any = self._item.config.stash[failed_subtests_key]
-            self._send("subtests", dict(failed))
+        if subtests := sys.modules.get("_pytest.subtests"):
+            self._send("subtests", dict(self._item.config.stash[subtests.failed_subtests_key]))
         left = [] if self._failed else leaks.since(self._before, self._request.flags)
         leaks.kill_children()
         if left and self._request.fails_for_leaks:

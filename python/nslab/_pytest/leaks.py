@@ -7,62 +7,82 @@ import gc
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from nslab import Namespace
+from nslab import Namespace, _core
 
 from .._namespace import names
 
-#: What is there, by its kind and what tells it from others of the kind.
-Inventory = dict[tuple[str, object], str]
+# Children of every kind, see waitpid(2).
+_WALL = 0x4000_0000
+
+#: What is there, by its kind: descriptors, the indices and names of links, the text of mountinfo.
+Inventory = dict[str, Any]
 
 
 def inventory(flags: int) -> Inventory:
-    """Return what this process and its new namespaces have now, each with its name."""
+    """Return what this process and its new namespaces have now.
+
+    Every test pays for it, twice, so names are looked up only for what is new, and the way there is short: in a fork
+    each page of code and data that was not used yet costs more than a system call.
+    """
     found: Inventory = {}
-    with contextlib.suppress(OSError):
-        found |= {("descriptor", fd): target for fd, target in _descriptors()}
-    if flags & Namespace.NET:
-        with contextlib.suppress(OSError):
-            found |= {("link", index): name for index, name in socket.if_nameindex()}
-    if flags & Namespace.MNT:
-        with contextlib.suppress(OSError):
-            found |= {("mount", line.split()[0]): line for line in _mountinfo()}
+    # The test may have closed everything, or covered /proc.
+    try:
+        found["descriptor"] = set(_core.descriptors())
+        if flags & Namespace.NET:
+            found["link"] = socket.if_nameindex()
+        if flags & Namespace.MNT:
+            with open("/proc/self/mountinfo", "rb", buffering=0) as file:  # noqa: PTH123
+                found["mount"] = file.readall()
+    except OSError:
+        pass
     return found
 
 
 def since(before: Inventory, flags: int) -> list[str]:
     """Return the names of what is new, processes first."""
     now = inventory(flags)
-    if any(kind == "descriptor" for kind, _ in now.keys() - before.keys()):
+    if not now.get("descriptor", set()) <= before.get("descriptor", set()):
         gc.collect()  # what only waits to be collected is not left behind
         now = inventory(flags)
-    processes = [f"process {name} (pid {pid})" for pid, name in _children()]
-    return processes + [_name(*key, what) for key, what in now.items() if key not in before]
+    found = [f"process {name} (pid {pid})" for pid, name in _children()]
+    for kind in now.keys() & before.keys():
+        if now[kind] != before[kind]:
+            found += _NEW[kind](before[kind], now[kind])
+    return found
 
 
-def _name(kind: str, number: object, what: str) -> str:
-    if kind == "descriptor":
-        return f"descriptor {number} -> {what}"
-    if kind == "mount":
-        fields = what.split()
-        return f"mount {fields[4]} ({fields[fields.index('-') + 1]})"
-    return f"{kind} {what}"
+def _new_descriptors(before: set[int], now: set[int]) -> Iterator[str]:
+    for fd in sorted(now - before):
+        yield f"descriptor {fd} -> {os.readlink(f'/proc/self/fd/{fd}')}"  # noqa: PTH115
 
 
-def _mountinfo() -> list[str]:
-    return Path("/proc/self/mountinfo").read_text().splitlines()
+def _new_links(before: list[tuple[int, str]], now: list[tuple[int, str]]) -> Iterator[str]:
+    known = {index for index, _ in before}
+    return (f"link {name}" for index, name in now if index not in known)
 
 
-def _descriptors() -> Iterator[tuple[int, str]]:
-    for entry in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
-            yield int(entry), os.readlink(f"/proc/self/fd/{entry}")  # noqa: PTH115
+def _new_mounts(before: bytes, now: bytes) -> Iterator[str]:
+    known = {line.split()[0] for line in os.fsdecode(before).splitlines()}
+    for fields in map(str.split, os.fsdecode(now).splitlines()):
+        if fields[0] not in known:
+            yield f"mount {fields[4]} ({fields[fields.index('-') + 1]})"
+
+
+_NEW: dict[str, Callable[[Any, Any], Iterable[str]]] = {
+    "descriptor": _new_descriptors,
+    "link": _new_links,
+    "mount": _new_mounts,
+}
 
 
 def _children() -> list[tuple[int, str]]:
     """Return the children that still run; orphans of the test have become children of this process."""
+    if not _has_children():
+        return []
     pids: list[str] = []
     # The test may have covered /proc, and its threads end when they like.
     with contextlib.suppress(OSError):
@@ -71,6 +91,14 @@ def _children() -> list[tuple[int, str]]:
                 pids += Path(f"/proc/self/task/{task}/children").read_text().split()
     found = [(int(pid), *_state_and_name(pid)) for pid in pids]
     return [(pid, name) for pid, state, name in found if state not in "ZX"]
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _state_and_name(pid: str) -> tuple[str, str]:
@@ -88,7 +116,7 @@ def kill_children() -> None:
 
     Where /proc shows another pid namespace, its numbers are not those of kill(2); and the kernel ends all with PID 1.
     """
-    while _own_proc():
+    while _has_children() and _own_proc():
         children = _children()
         for pid, _ in children:
             with contextlib.suppress(ProcessLookupError):
@@ -110,10 +138,13 @@ def _own_proc() -> bool:
 def kill_all_in(pid: int, flags: int) -> list[str]:
     """Kill every other process in the new namespaces of this one, and return their names."""
     kinds = names(flags & ~Namespace.PID & ~Namespace.TIME)
+    killed: list[str] = []
     if not kinds:
-        return []
-    wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
-    killed = []
+        return killed
+    try:
+        wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
+    except OSError:
+        return killed  # whoever has killed the test has killed this one too
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdigit() or int(entry) == pid:
             continue

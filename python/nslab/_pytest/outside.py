@@ -67,24 +67,27 @@ def _hint(error: OSError) -> str:
 def _set_up_wider_fixtures(item: pytest.Item) -> None:
     """Make here what tests share: in the child it would be made, and torn down, once for every test."""
     __tracebackhide__ = True
+    request: Any = getattr(item, "_request", None)
+    if request is None and hasattr(item, "_initrequest"):
+        item._initrequest()
+        request = item._request  # type: ignore[attr-defined]
+    wanted = list(_wider(item)) if request else []
+    if not wanted and item.parent in item.session._setupstate.stack:
+        return
     # What fails is remembered by pytest, and raised again where the test asks for it: in the child.
     with _recorded(item, "setup"), contextlib.suppress(Exception, pytest.skip.Exception, pytest.fail.Exception):
         if item.parent is not None:
             item.session._setupstate.setup(item.parent)  # type: ignore[arg-type]
-        request: Any = getattr(item, "_request", None)
-        if request is None and hasattr(item, "_initrequest"):
-            item._initrequest()
-            request = item._request  # type: ignore[attr-defined]
-        if request:
-            _request_wider(item, request)
+        if wanted:
+            _request_wider(item, request, wanted)
 
 
-def _request_wider(item: pytest.Item, request: Any) -> None:
+def _request_wider(item: pytest.Item, request: Any, names: list[str]) -> None:
     __tracebackhide__ = True
     stack = item.session._setupstate.stack
     stack[item] = ([], None)  # pytest wants to see the test set up, which it will be in the child
     try:
-        for name in _wider(item):
+        for name in names:
             value = request.getfixturevalue(name)
             if name == "tmp_path_factory":
                 value.getbasetemp()  # made when first asked for, and numbered by what is there
@@ -93,12 +96,16 @@ def _request_wider(item: pytest.Item, request: Any) -> None:
 
 
 def _wider(item: Any) -> Iterator[str]:
+    """Yield the fixtures that this test shares with others, and that are not made yet."""
     definitions = item._fixtureinfo.name2fixturedefs
+    # A class fixture of a function that is in no class belongs to the function.
+    own = {"function"} if getattr(item, "cls", None) else {"function", "class"}
+    parameters = item.callspec.params if hasattr(item, "callspec") else ()
     for name in item.fixturenames:
-        # A class fixture of a function that is in no class belongs to the function.
-        own = {"function"} if getattr(item, "cls", None) else {"function", "class"}
         if name in definitions and definitions[name][-1].scope not in own:
-            yield name
+            is_made = definitions[name][-1].cached_result is not None and name not in parameters
+            if not is_made:
+                yield name
 
 
 def _tear_down_wider_fixtures(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.TestReport | None:
@@ -203,7 +210,7 @@ def _broken_off(item: pytest.Item, test: child.Child, reports: list[pytest.TestR
     xfail = evaluate_xfail_marks(item)
     if xfail and when == "call" and xfail.raises is None and not item.config.option.runxfail:
         report.outcome, report.wasxfail = "skipped", xfail.reason
-    report.sections += sections.of(test.holder.pid, mark.of(item).flags, test.threads)
+    report.sections += sections.of(test.holder.pid if test.holder else None, mark.of(item).flags, test.threads)
     return report
 
 

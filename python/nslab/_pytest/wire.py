@@ -14,10 +14,15 @@ from typing import Any
 _LENGTH = struct.Struct("=I")
 
 
-def send(fd: int, kind: str, content: Any) -> None:
-    """Write one message; raise what `pickle` raises before anything is written."""
+def pack(kind: str, content: Any) -> bytes:
+    """Return one message; raise what `pickle` raises."""
     data = pickle.dumps((kind, content))
-    view = memoryview(_LENGTH.pack(len(data)) + data)
+    return _LENGTH.pack(len(data)) + data
+
+
+def send(fd: int, message: bytes) -> None:
+    """Write one message."""
+    view = memoryview(message)
     while view:
         view = view[os.write(fd, view) :]
 
