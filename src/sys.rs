@@ -211,12 +211,12 @@ pub fn go_on_as_child(pid: &AtomicI32) -> Result<()> {
     let tid = kept.tid_address;
     let (fourth, fifth) = if cfg!(target_arch = "x86_64") { (tid, 0) } else { (0, tid) };
     // A handler would run on the stack that is the child's already, and the end of this process clear the child's id.
-    let mask = set_signal_mask(SignalMask::MAX);
+    let mask = set_signal_mask(SignalMask::MAX)?;
     let _ = call!(libc::SYS_set_tid_address, 0);
     // SAFETY: who shares the memory with the child ends without touching it; `pid` is mapped.
     let gone_on = unsafe { clone_and_exit([flags.register(), 0, pid.as_ptr().addr(), fourth, fifth]) };
     kept.restore();
-    set_signal_mask(mask);
+    restore_signal_mask(mask);
     done(gone_on)
 }
 
