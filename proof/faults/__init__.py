@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -119,7 +120,7 @@ def summarise(part: Part, cells: list[Line], lines: list[Line]) -> None:
 def outcome(cell: Line) -> str:
     """Say what came of it, without the errno: that is the fault's."""
     found = str(cell["found"])
-    return f"`{found.split()[0]}`" if found.count(" ") == 1 and not found.startswith("ended") else found
+    return f"`{found.split()[0]}`" if re.fullmatch(r"\w+ (E[A-Z]+|SIG9)", found) else found
 
 
 def text(cells: list[Line]) -> str:
