@@ -40,14 +40,14 @@ browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterL
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
-proof: $(VENV)/built $(VENV)/tested $(VENV)/cargo-fuzz ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
+proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/cargo-fuzz ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
 	$(BIN)/python -m proof
 	$(BIN)/python -m proof --page
 
-proof-short: $(VENV)/built $(VENV)/tested $(VENV)/cargo-fuzz ## The same in minutes, as CI runs it
+proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/cargo-fuzz ## The same in minutes, as CI runs it
 	$(BIN)/python -m proof --short
 
-lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
+lint: $(VENV)/built $(VENV)/dev $(VENV)/proof ## Formatting, lints, types, the stub against the module
 	cargo fmt --check
 	rustfmt --check --edition 2024 init/main.rs
 	cargo clippy --quiet --all-targets -- -D warnings
@@ -129,6 +129,10 @@ $(VENV)/experiments: $(VENV)/build packages
 $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	./packages uidmap strace
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
+	touch $@
+
+$(VENV)/proof: pyproject.toml $(VENV)/pip
+	$(BIN)/python -m pip install --quiet --upgrade --target $@ --group proof
 	touch $@
 
 # libFuzzer comes as C++ and is compiled with the targets.
