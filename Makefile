@@ -49,7 +49,7 @@ proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/cargo-fuzz ## Th
 
 lint: $(VENV)/built $(VENV)/dev $(VENV)/proof ## Formatting, lints, types, the stub against the module
 	cargo fmt --check
-	rustfmt --check --edition 2024 init/main.rs
+	rustfmt --check --edition 2024 init/main.rs $(wildcard fuzz/targets/*.rs)
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features -- -D warnings
 	clippy-driver $(INIT) --emit=metadata -o target/init.rmeta -Wclippy::pedantic -Dwarnings
