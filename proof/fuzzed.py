@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import traceback
-from typing import Any
 
 import hypothesis
 
@@ -50,13 +49,15 @@ def main(fd: int, examples: int, seed: int) -> None:
 def told(error: BaseException) -> list[str]:
     """Say what was found with the smallest request that shows it."""
     found = error.exceptions if isinstance(error, BaseExceptionGroup) else (error,)
-    told: list[Any] = []
-    for one in found:
-        text = "".join(traceback.format_exception_only(one)).strip()
-        notes = " ".join(" ".join(getattr(one, "__notes__", ())).split())
-        where = traceback.extract_tb(one.__traceback__)[-1]
-        told.append(f"{text} ({where.filename.rpartition('/')[2]}:{where.lineno}) {notes}")
-    return told
+    return [_one(one) for one in found]
+
+
+def _one(error: BaseException) -> str:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    # Behind the example, hypothesis tells which lines only failures run.
+    notes = " ".join(getattr(error, "__notes__", ())).partition("Explanation:")[0]
+    place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
+    return " ".join(f"{type(error).__name__} at {place}: {error}. {notes}".split())
 
 
 if __name__ == "__main__":

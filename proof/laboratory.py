@@ -20,6 +20,8 @@ import nslab
 from .world import PLACE, PROGRAM, REPORT, Seen, World, look, read_report
 
 ROOT = os.geteuid() == 0
+# Where hypothesis is.
+PACKAGES = f"{sys.prefix}/fuzz"
 SOURCE = Path(__file__).with_name("report.c")
 
 # What the requests can name: something of every kind, and mounts of every propagation.
@@ -52,12 +54,12 @@ def inside(module: str, *arguments: str, ordinary: bool = False) -> dict[str, An
     read, write = os.pipe()
     command = [sys.executable, "-m", f"proof.{module}", str(write), *arguments]
     script = f"set -e\nprogram={shlex.quote(compiled())}\n{_reachable()}\n{_PLACES}"
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": "/tmp", "HOME": "/tmp"}
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": PACKAGES, "TMPDIR": "/tmp", "HOME": "/tmp"}
     script += f"exec {_ORDINARY if ordinary else ''} {shlex.join(command)}"
     options: dict[str, Any] = {"map_users": "all", "map_groups": "all"} if ROOT else {"map_root_user": True}
     argv, flags = ["sh", "-c", script], "user mnt uts net ipc pid cgroup"
     with nslab.spawn(
-        flags, argv, init=True, mount_proc=True, pass_fds=[write], env=environment, kill_child=True, **options
+        flags, argv, init=True, mount_proc=True, pass_fds=[write], env={**os.environ, **own}, kill_child=True, **options
     ) as process:
         os.close(write)
         with open(read) as answer:

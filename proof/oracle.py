@@ -60,7 +60,7 @@ KNOWN = [
     ),
     Known(
         "status",
-        lambda request, line, mine, other: (mine, other) == (-9, 1) and "--fork" in line,
+        lambda request, line, mine, other: (mine, other) == (-9, 1) and bool(re.search("--(fork|kill-child)", line)),
         "unshare(1) --fork wants to end by the signal of its child, sets SIGKILL back to its default first, which the "
         "kernel refuses, and exits with 1",
     ),
