@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -97,6 +98,19 @@ def test_junit(tmp_path: Path) -> None:
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("40", "2")
     case = suite.findall("testcase")[11]
     assert case.attrib["classname"] == "test_inner" and "output of 11" in (case.findtext("system-out") or "")
+
+
+def test_junit_of_the_suite(tmp_path: Path) -> None:
+    text = """
+    import pytest
+    @pytest.mark.namespaces("uts")
+    @pytest.mark.parametrize("number", range(2))
+    def test(record_testsuite_property, number): record_testsuite_property("inside", number)
+    def test_outside(record_testsuite_property): record_testsuite_property("outside", 2)
+    """
+    inner_pytest.run(tmp_path, textwrap.dedent(text))
+    found = [each.attrib for each in ElementTree.parse(tmp_path / "junit.xml").iter("property")]
+    assert [(each["name"], each["value"]) for each in found] == [("inside", "0"), ("inside", "1"), ("outside", "2")]
 
 
 ASYNC = """

@@ -49,6 +49,8 @@ class Child:
         self.reports: list[tuple[str, Any]] = []
         self.warnings: list[warnings.WarningMessage] = []
         self.failed_subtests: dict[Any, int] = {}
+        #: What it has recorded for the whole suite.
+        self.suite_properties: list[tuple[str, str]] = []
         #: What the test has left behind, by name.
         self.left: list[str] = []
         #: What ended the run from inside: an interrupt, `pytest.exit`, an error of a plugin.
@@ -161,6 +163,8 @@ class Child:
             self._refused = content
         elif kind == "left":
             self.left = content
+        elif kind == "suite":
+            self.suite_properties = content
         elif kind == "subtests":
             self.failed_subtests = content
         elif kind == "raised":

@@ -89,6 +89,7 @@ class Inside:
         ENDING.clear()
         if subtests := sys.modules.get("_pytest.subtests"):  # pytest 8 has none of its own
             config.stash[subtests.failed_subtests_key] = defaultdict(int)  # not those of other tests
+        self._recorded = len(suite_properties(config))
         stack = self._item.session._setupstate.stack
         for node, (_, error) in list(stack.items()):
             stack[node] = ([], error)  # What was made outside is torn down outside.
@@ -167,6 +168,8 @@ class Inside:
             self._send("warning", _portable(warning))
         if subtests := sys.modules.get("_pytest.subtests"):
             self._send("subtests", dict(self._item.config.stash[subtests.failed_subtests_key]))
+        if recorded := suite_properties(self._item.config)[self._recorded :]:
+            self._send("suite", recorded)
         left = [] if self._failed else leaks.since(self._before, self._request.flags)
         leaks.kill_children()
         if left and self._request.fails_for_leaks:
@@ -174,6 +177,14 @@ class Inside:
         if error is not None:
             self._send("raised", _portable_error(error))
         self._send("end", None)
+
+
+def suite_properties(config: pytest.Config) -> list[tuple[str, str]]:
+    """Return what ``record_testsuite_property`` has noted for the JUnit file."""
+    junit = sys.modules.get("_pytest.junitxml")
+    xml = config.stash.get(junit.xml_key, None) if junit else None
+    found: list[tuple[str, str]] = xml.global_properties if xml else []
+    return found
 
 
 def _directory() -> str | None:

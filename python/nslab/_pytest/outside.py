@@ -15,6 +15,7 @@ from _pytest.skipping import evaluate_skip_marks, evaluate_xfail_marks
 import nslab
 
 from . import child, mark, sections, start
+from .inside import suite_properties
 from .plugin import finish_ended
 
 
@@ -183,6 +184,7 @@ def _take_over(item: pytest.Item, test: child.Child) -> None:
         item.ihook.pytest_warning_recorded.call_historic(
             kwargs={"warning_message": warning, "nodeid": item.nodeid, "when": "runtest", "location": None}
         )
+    suite_properties(item.config).extend(test.suite_properties)
     if test.failed_subtests:
         from _pytest.subtests import failed_subtests_key
 
