@@ -6,6 +6,7 @@ from typing_extensions import disjoint_base
 
 __all__ = [
     "Child",
+    "Held",
     "KnownNamespaces",
     "Plan",
     "Target",
@@ -83,6 +84,16 @@ class Child:
         """``(type, device, inode, id)`` of each namespace of the program."""
     def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+
+@final
+class Held:
+    """Namespaces that nothing but these descriptors keeps: closed with the object, whatever exception comes."""
+
+    def _to_join(self) -> list[tuple[int, int]]:
+        """Return the descriptor and the bit of each, for `join`."""
+
+    def close(self) -> None:
+        """Forget them now: an exception may keep this object for long."""
 
 @final
 class KnownNamespaces:
@@ -176,7 +187,7 @@ def make_private(path: Any) -> None:
 def unmount(path: Any) -> None:
     """Takes a mount away, once nobody uses it any more, see umount(2)."""
 
-def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
+def hold(bits: int, options: dict[str, Any]) -> Held:
     """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""
 
 _Id = tuple[str, int, int, int | None]

@@ -56,6 +56,7 @@ class Host:
     name: str | None
     #: The pid of the init.
     pid: int
+    _keeper: _Init | _Found
 
     def __init__(self, flags: Flags, *, name: str | None = None, persist: Path | None = None, **options: Any) -> None:
         unfit = sorted(options.keys() - (OPTIONS.keys() - _OF_PROGRAMS))
@@ -70,7 +71,8 @@ class Host:
             check(names(bits))
         self._begin(name, names(bits))
         made = _keep(bits, name, self._kinds, options)
-        self._keeper: _Init | _Found = made
+        # With what `close` needs, should an interrupt come next.
+        self.pid, self._keeper = made.pid, made
         made._known = True
         self._look()
         if persist is not None:
@@ -85,7 +87,6 @@ class Host:
         from ._inspect.ids import current
 
         here = current()
-        self.pid = self._keeper.pid
         self._known = _core.KnownNamespaces(self.pid)
         # What a program of the host has to enter: also what the host itself has joined.
         self._bits = parse_flags([kind for kind, id in self.namespaces.items() if here.get(kind) != id])
@@ -106,7 +107,7 @@ class Host:
         pid, pidfd, kinds = find(name)
         host = cls.__new__(cls)
         host._begin(name, kinds)
-        host._keeper = _Found(pid, pidfd)
+        host.pid, host._keeper = pid, _Found(pid, pidfd)
         host._look()
         return host
 
@@ -346,15 +347,18 @@ def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]
     process: tuple[Any, ...] = (None, {}, False, (), True, False, -1, -1, None, None, None)
     plan = _core.plan(bits, argv, argv[0], own, *process)
     reserved = None if name is None else _reserve(name)
-    owner, proc = os.pidfd_open(os.getpid()), os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    fds: list[int] = []
     try:
+        # Called from C: no interrupt comes between the opening and our having it.
+        fds.extend(map(os.pidfd_open, [os.getpid()]))
+        fds.extend(map(os.open, ["/proc"], [os.O_RDONLY | os.O_DIRECTORY]))
+        owner, proc = fds
         init = _Init.__new__(_Init)
         init._plan = plan
         out = subprocess.DEVNULL if reserved is None else reserved.fileno()
         init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
     finally:
-        os.close(owner)
-        os.close(proc)
+        list(map(os.close, fds))
         if reserved is not None:
             reserved.close()
     return init
