@@ -112,7 +112,11 @@ def kill_all_in(pid: int, flags: int) -> list[str]:
     kinds = names(flags & ~Namespace.PID & ~Namespace.TIME)
     if not kinds:
         return []
-    wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
+    try:
+        wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
+    except FileNotFoundError:
+        # It was killed as well. A number of a namespace is used again, so that nobody can say any more who is in it.
+        return []
     killed = []
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdigit() or int(entry) == pid:
