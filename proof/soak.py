@@ -34,7 +34,7 @@ def prove(short: bool) -> Part:
     )
     runs: list[tuple[str, Callable[[int], dict[str, Any]], int]] = [
         (f"spawns over all {len(sets.every_set())} sets of namespaces", spawns, 2_560 if short else 100_000),
-        ("hosts opened, used and closed", hosts, 50 if short else 1_000),
+        ("hosts opened, used and closed", hosts, 30 if short else 1_000),
         ("network namespaces in a row", nets, 100 if short else 300),
     ]
     with part.timed():
@@ -134,7 +134,7 @@ def hosts(count: int) -> dict[str, Any]:
             # Not waited for: the host ends it.
             host.spawn(["sleep", "600"])
 
-    return counted(one, count, 64)
+    return counted(one, count, 32)
 
 
 def nets(count: int) -> dict[str, Any]:
