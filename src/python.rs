@@ -3,6 +3,7 @@
 mod child;
 mod convert;
 mod enter;
+mod held;
 mod lately;
 mod process;
 mod scan;
@@ -30,6 +31,8 @@ mod _core {
     #[pymodule_export]
     use super::enter::{PyHandshake, collapse_memory, descriptors, enter};
     #[pymodule_export]
+    use super::held::{Held, hold};
+    #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]
     use super::scan::{lsns, relations};
@@ -39,7 +42,7 @@ mod _core {
     use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{
-        KnownNamespaces, PyPlan, bind, hold, make_private, namespaces, open_namespace, plan, setns, table, unmount,
+        KnownNamespaces, PyPlan, bind, make_private, namespaces, open_namespace, plan, setns, table, unmount,
         unshare_fs,
     };
 }
@@ -244,14 +247,4 @@ fn make_private(py: Python<'_>, path: Text) -> PyResult<()> {
 #[expect(clippy::needless_pass_by_value, reason = "as Python gives it")]
 fn unmount(py: Python<'_>, path: Text) -> PyResult<()> {
     mount_step(py, &path, sys::unmount(&path.0))
-}
-
-/// Makes namespaces and returns a descriptor and the bit of each.
-#[pyfunction]
-fn hold(py: Python<'_>, bits: u32, options: &Bound<'_, PyDict>) -> PyResult<Vec<(RawFd, u32)>> {
-    let mut nobody = Options { keep: true, ..Options::default() };
-    read_options(options, &mut nobody)?;
-    let (plan, _) = make_plan(py, bits, vec![Text(c"-".to_owned())], Text(c"-".to_owned()), nobody)?;
-    let held = py.detach(|| crate::spawn::hold(&plan)).map_err(|error| raise(py, &error))?;
-    Ok(child::numbers(held))
 }

@@ -57,4 +57,6 @@ def main(pickled: str, fd: str | None = None) -> None:
 
 if __name__ == "__main__":
     sys.modules["pytest"] = LatePytest("pytest")
+    # Where `proof` is.
+    sys.path.append(os.path.dirname(sys.path[0]))
     main(*sys.argv[1:])

@@ -13,7 +13,7 @@ from inner_pytest import Case
 pytestmark = pytest.mark.unprivileged
 
 CRASHES = """
-import ctypes, os, signal, subprocess, sys, threading, time
+import ctypes, glob, os, signal, subprocess, sys, threading, time
 import pytest
 pytestmark = pytest.mark.namespaces("uts")
 
@@ -24,6 +24,13 @@ def test_segv():
 def test_kill():
     os.write(1, b"raw words")
     os.kill(os.getpid(), signal.SIGKILL)
+
+def test_kill_all():
+    lists = glob.glob(f"/proc/{os.getppid()}/task/*/children")
+    siblings = [int(pid) for file in lists for pid in open(file).read().split() if int(pid) != os.getpid()]
+    assert siblings
+    for pid in [*siblings, os.getpid()]:
+        os.kill(pid, signal.SIGKILL)
 
 def test_abort(): os.abort()
 
@@ -122,6 +129,7 @@ def command_lines() -> list[bytes]:
     [
         ("segv", "failure", ["killed by SIGSEGV (signal 11) during its call", "last words", "in test_segv"]),
         ("kill", "failure", ["killed by SIGKILL (signal 9) during its call", "raw words"]),
+        ("kill_all", "failure", ["killed by SIGKILL (signal 9) during its call"]),
         ("abort", "failure", ["killed by SIGABRT (signal 6) during its call", "in test_abort"]),
         ("abort_as_init", "failure", ["killed by abort(3), which in a PID 1 ends as SIGSEGV (signal 11)"]),
         ("exit", "failure", ["exited with status 3 during its call"]),

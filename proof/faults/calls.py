@@ -72,6 +72,6 @@ class Tracer:
     def calls(self) -> list[Call]:
         """Return what they did, once they have ended."""
         self._strace.communicate(timeout=30)
-        with open(self._output, errors="replace") as file:  # noqa: PTH123
+        with open(self._output, errors="replace") as file:
             file.seek(0)
             return parse(file.read())

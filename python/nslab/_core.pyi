@@ -7,6 +7,7 @@ from typing_extensions import disjoint_base
 __all__ = [
     "Child",
     "Handshake",
+    "Held",
     "KnownNamespaces",
     "Plan",
     "Target",
@@ -109,6 +110,16 @@ class Handshake:
         """The pid of the process that goes on for the fork, or 0."""
 
 @final
+class Held:
+    """Namespaces that nothing but these descriptors keeps: closed with the object, whatever exception comes."""
+
+    def _to_join(self) -> list[tuple[int, int]]:
+        """Return the descriptor and the bit of each, for `join`."""
+
+    def close(self) -> None:
+        """Forget them now: an exception may keep this object for long."""
+
+@final
 class KnownNamespaces:
     """The namespaces of a process that stay what they are, for `join`."""
 
@@ -203,7 +214,7 @@ def unmount(path: Any) -> None:
 def keep_namespaces(on: bool) -> None:
     """Whether each child, from now on, leaves descriptors of its new namespaces, with the bit of each, in `_kept`."""
 
-def hold(bits: int, options: dict[str, Any]) -> list[tuple[int, int]]:
+def hold(bits: int, options: dict[str, Any]) -> Held:
     """Makes namespaces and returns a descriptor and the bit of each; raises `nslab.SpawnError`."""
 
 _Id = tuple[str, int, int, int | None]

@@ -14,6 +14,7 @@ from collections import deque
 
 from ._died import WorkerDied
 from ._interpreter import Interpreter
+from ._lone import LoneThread
 from ._task import outcome
 
 TYPE_CHECKING = False
@@ -82,7 +83,7 @@ class Crew:
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         self._closing = self._killing = self._ended = False
-        self._thread: threading.Thread | None = None
+        self._thread = LoneThread("nslab.Executor")
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -98,13 +99,19 @@ class Crew:
         with self._lock:
             if self._closing:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nslab.Executor", daemon=True)
-                self._thread.start()
+            self._thread.start(self._run)
             if self._idle and not self._pending:
-                worker = self._idle.pop()
-                work.begin()
-                self._give(worker, work)
+                worker = self._idle[-1]
+                try:
+                    work.begin()
+                    self._give(worker, work)
+                    self._idle.pop()
+                except BaseException:
+                    # Nobody knows how much of it was sent.
+                    with contextlib.suppress(ValueError):
+                        self._idle.remove(worker)
+                    worker.kill()
+                    raise
                 if not (worker.is_sending or worker.deadline):
                     return
             else:
@@ -121,10 +128,7 @@ class Crew:
             self._killing = self._killing or kill
             if cancel:
                 dropped, self._pending = list(self._pending), deque()
-            if self._thread is None:
-                self._end()
-            if not self._ended:
-                self._ring()
+            self._end_or_ring()
         for work in dropped:
             if work.future.cancel():
                 work.future.set_running_or_notify_cancel()
@@ -134,15 +138,17 @@ class Crew:
         if self._closing or not self._is_here():
             return
         self._closing = True
-        if self._thread is None:
+        self._end_or_ring()
+
+    def _end_or_ring(self) -> None:
+        if self._thread.prevent():
             self._end()
-        else:
+        if not self._ended:
             self._ring()
 
     def join(self) -> None:
         """Wait until the workers have ended."""
-        if self._thread and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._thread.join()
 
     def _is_here(self) -> bool:
         return os.getpid() == self._owner

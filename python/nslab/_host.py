@@ -18,6 +18,7 @@ from ._process import OPTIONS, Process, _take_own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -56,6 +57,7 @@ class Host:
     name: str | None
     #: The pid of the init.
     pid: int
+    _keeper: _Init | _Found
 
     def __init__(self, flags: Flags, *, name: str | None = None, persist: Path | None = None, **options: Any) -> None:
         unfit = sorted(options.keys() - (OPTIONS.keys() - _OF_PROGRAMS))
@@ -70,7 +72,8 @@ class Host:
             check(names(bits))
         self._begin(name, names(bits))
         made = _keep(bits, name, self._kinds, options)
-        self._keeper: _Init | _Found = made
+        # With what `close` needs, should an interrupt come next.
+        self.pid, self._keeper = made.pid, made
         made._known = True
         try:
             self._look()
@@ -125,7 +128,7 @@ class Host:
         pid, pidfd, kinds = find(name)
         host = cls.__new__(cls)
         host._begin(name, kinds)
-        host._keeper = _Found(pid, pidfd)
+        host.pid, host._keeper = pid, _Found(pid, pidfd)
         host._look()
         return host
 
@@ -375,25 +378,29 @@ def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]
     plan = _core.plan(bits, argv, argv[0], own, *process)
     init = _Init.__new__(_Init)
     init._plan = plan
-    lent: list[int] = []
+    reserved = None
+    fds: list[int] = []
     try:
-        reserved = subprocess.DEVNULL if name is None else _reserve(name, lent)
-        lent += [os.pidfd_open(os.getpid())]
-        lent += [os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)]
-        init._make(argv, (), None, {"stdin": lent[-2], "stdout": reserved, "stderr": lent[-1]})
+        reserved = None if name is None else _reserve(name)
+        # Called from C: no interrupt comes between the opening and our having it.
+        fds.extend(map(os.pidfd_open, [os.getpid()]))
+        fds.extend(map(os.open, ["/proc"], [os.O_RDONLY | os.O_DIRECTORY]))
+        owner, proc = fds
+        out = subprocess.DEVNULL if reserved is None else reserved.fileno()
+        init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
     except (SpawnError, FileExistsError):
         raise
     except OSError as error:
         raise from_os(error, "init") from None
     finally:
-        for fd in lent:
-            os.close(fd)
+        list(map(os.close, fds))
+        if reserved is not None:
+            reserved.close()
     return init
 
 
-def _reserve(name: str, lent: list[int]) -> int:
+def _reserve(name: str) -> socket.socket:
     # Imported for named hosts only.
     from ._hosts import reserve
 
-    lent += [reserve(name).detach()]
-    return lent[-1]
+    return reserve(name)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import threading
 import time
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from . import _core, _spawn
 from ._errors import SpawnError
+from ._lone import LoneThread
 from ._namespace import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWUSER, parse_flags
 from ._process import OPTIONS, Process, _take_own
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from ._namespace import Flags
     from ._spawn import Argv
-
-    # A descriptor and the type of each.
-    Set = list[tuple[int, int]]
 
 # These cost more to make than to enter, and a descriptor keeps them. A pid namespace cannot be entered before it has
 # an init; the others are cheap.
@@ -44,6 +41,9 @@ class Pool:
     ``flags`` and ``options`` are those of `nslab.spawn`; ``size`` is how many sets a thread keeps ready. In stock are
     net, ipc, and the user namespace that owns them; the rest is made at each spawn, for that costs no more than
     entering it. A pool is a context manager, used from any thread; `close` forgets the stock, and programs run on.
+
+    The kernel counts a network namespace until it has taken it away, some time after its end. At that limit (ENOSPC) a
+    pool waits for it, up to 10 seconds; `nslab.spawn` does not, and names the limit.
 
     Raises what `nslab.spawn` raises for the first set, and `ValueError` for flags without net, ipc and user.
 
@@ -67,6 +67,8 @@ class Pool:
         self._flags = bits & ~_KEPT
         self._options = {name: options[name] for name in options.keys() - _AT_MAKING}
         self._stock = _Stock(bits & _KEPT, making, size)
+        # Only now: what an interrupt leaves half made is closed with its last reference.
+        self._stock.start()
 
     @property
     def ready(self) -> int:
@@ -83,7 +85,7 @@ class Pool:
         fresh = self._stock.take()
         try:
             process = Process.__new__(Process)
-            process._make(argv, (), self._flags, {**options, "join": _Fresh(fresh)})
+            process._make(argv, (), self._flags, {**options, "join": fresh})
         finally:
             self._stock.used(fresh)
         process._known = True
@@ -99,7 +101,7 @@ class Pool:
         options = self._with_own(options)
         fresh = self._stock.take()
         try:
-            return _spawn.run(self._flags, argv, **options, join=_Fresh(fresh))
+            return _spawn.run(self._flags, argv, **options, join=fresh)
         finally:
             self._stock.used(fresh)
 
@@ -129,76 +131,70 @@ class Pool:
         return f"<Pool: {'closed' if self._stock.closed else f'{self.ready} ready'}>"
 
 
-class _Fresh:
-    """What `join` takes of a set."""
-
-    def __init__(self, fresh: Set) -> None:
-        self._fresh = fresh
-
-    def _to_join(self) -> Set:
-        return self._fresh
-
-
 class _Stock:
     """The sets, and the thread that makes them; it does not keep the pool alive."""
 
     def __init__(self, bits: int, options: dict[str, Any], size: int) -> None:
         self._bits, self._options = bits, options
         self._owner = os.getpid()
+        self._size = size
         # Queues in C: after a program has run, every line of Python is cold and costs as much as a system call.
-        self.sets: SimpleQueue[Set | Exception] = SimpleQueue()
-        self._orders: SimpleQueue[int] = SimpleQueue()
+        self.sets: SimpleQueue[_core.Held | Exception] = SimpleQueue()
+        # Each says no more than to look: one that an interrupt has swallowed is made good by the next.
+        self._bell: SimpleQueue[None] = SimpleQueue()
         self._closed: ValueError | None = None
+        self._thread = LoneThread("nslab-pool")
         # The first is made here, so that what the kernel refuses is raised to whom it concerns.
         self.sets.put(_core.hold(bits, options))
-        self._orders.put(size - 1)
-        self._thread = threading.Thread(target=self._replenish, name="nslab-pool", daemon=True)
-        self._thread.start()
+        self._bell.put(None)
+
+    def start(self) -> None:
+        self._thread.start(self._replenish)
 
     @property
     def closed(self) -> bool:
         return self._closed is not None
 
-    def take(self) -> Set:
+    def take(self) -> _core.Held:
         """Wait for a set, which is the caller's then; raise what the kernel said if it makes none."""
         try:
             fresh = self.sets.get_nowait()
         except Empty:
             if self._owner != os.getpid():
                 raise RuntimeError("a pool is of the process that made it: a fork has no thread to fill it") from None
-            # No new order: only that somebody waits.
-            self._orders.put(0)
+            self._bell.put(None)
             fresh = self.sets.get()
-        if isinstance(fresh, list):
+        if isinstance(fresh, _core.Held):
             return fresh
         # For the next one who asks: that it is closed, or a new try.
         if self.closed:
             self.sets.put(fresh)
         else:
-            self._orders.put(1)
+            self._bell.put(None)
         raise fresh
 
-    def used(self, fresh: Set) -> None:
+    def used(self, fresh: _core.Held) -> None:
         """Forget a set, whose namespaces now end with their program, and have it replaced."""
-        for fd, _ in fresh:
-            os.close(fd)
-        self._orders.put(1)
+        fresh.close()
+        self._bell.put(None)
 
     def _replenish(self) -> None:
-        wanted = 0
-        while True:
-            wanted += self._orders.get()
+        while not self.closed:
+            self._bell.get()
             # Let takers go first, as long as there is something to take.
             with suppress(Empty):
                 while not self.sets.empty():
-                    wanted += self._orders.get(timeout=_QUIET)
-            while wanted and not self.closed:
-                self.sets.put(self._make())
-                wanted -= 1
-            if self.closed:
+                    self._bell.get(timeout=_QUIET)
+            self._fill()
+
+    def _fill(self) -> None:
+        while self.sets.qsize() < self._size and not self.closed:
+            made = self._make()
+            self.sets.put(made)
+            if isinstance(made, Exception):
                 return
 
-    def _make(self) -> Set | Exception:
+    def _make(self) -> _core.Held | Exception:
         """Return a set; or why there is none, for ENOSPC only after the kernel had the time to take old ones away."""
         pause, end = _FIRST_PAUSE, time.monotonic() + _PATIENCE
         while True:
@@ -212,15 +208,14 @@ class _Stock:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def close(self) -> None:
-        if self.closed:
-            return
-        self._closed = ValueError("the pool is closed")
-        self._orders.put(0)
-        if self._owner == os.getpid() and self._thread is not threading.current_thread():
+        # Again, all of it: the first time may have been interrupted anywhere.
+        self._closed = self._closed or ValueError("the pool is closed")
+        self._bell.put(None)
+        if self._owner == os.getpid() and not self._thread.prevent():
             self._thread.join()
         with suppress(Empty):
             while True:
                 fresh = self.sets.get_nowait()
-                for fd, _ in fresh if isinstance(fresh, list) else ():
-                    os.close(fd)
+                if isinstance(fresh, _core.Held):
+                    fresh.close()
         self.sets.put(self._closed)

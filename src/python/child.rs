@@ -28,7 +28,7 @@ pub fn keep_namespaces(on: bool) {
 }
 
 /// Descriptors that are the caller's to close, and the bit of each.
-pub fn numbers(kept: Kept) -> Vec<(RawFd, u32)> {
+fn numbers(kept: Kept) -> Vec<(RawFd, u32)> {
     kept.into_iter().map(|(row, fd)| (fd.into_raw_fd(), row.flag)).collect()
 }
 

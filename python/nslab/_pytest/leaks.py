@@ -144,7 +144,8 @@ def kill_all_in(pid: int, flags: int) -> list[str]:
     try:
         wanted = Path(f"/proc/{pid}/ns/{kinds[-1]}").stat()
     except OSError:
-        return killed  # whoever has killed the test has killed this one too
+        # It was killed as well. A number of a namespace is used again, so that nobody can say any more who is in it.
+        return killed
     for entry in os.listdir("/proc"):  # noqa: PTH208
         if not entry.isdigit() or int(entry) == pid:
             continue
