@@ -49,6 +49,18 @@
 //!            reap it, look, talk ◀─────────── exit
 //! ```
 //!
+//! A fork of Python cannot be such a child. It enters namespaces that a host's init holds; a pid namespace by going on
+//! as another process, with all memory and its stack, while the old one ends without touching them:
+//!
+//! ```text
+//!            calling process                  fork                                successor (PID 1)
+//!            fork() ────────────────────────▶ get ready
+//!            make the namespaces, let in ───▶ setns(…), unshare(PID)
+//!                                             clone(VM|FILES|PARENT) ───────────▶ returns to Python
+//!            reap it ◀─────────────────────── exit_group
+//!            reap it too ◀─────────────────────────────────────────────────────── exit
+//! ```
+//!
 //! Rust knows fds, ids and steps; Python knows `PIPE`, text and pictures. Nothing is decided after the clone. Every
 //! fact has one row.
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unprivileged
 
 FAILS = """
 import os, pytest
-pytestmark = pytest.mark.namespaces("uts", hostname="inside", timeout=1)
+pytestmark = pytest.mark.namespaces("uts", hostname="inside", timeout=3)
 @pytest.fixture
 def made():
     yield 41
@@ -32,7 +32,7 @@ def test_after(): ...
 
 def test_debugger_takes_the_terminal(tmp_path: Path) -> None:
     # Slower than the timeout: its clock stands while somebody thinks.
-    commands = "import time; time.sleep(2.5)\np 'value', value, __import__('os').uname().nodename\nc\n"
+    commands = "import time; time.sleep(4)\np 'value', value, __import__('os').uname().nodename\nc\n"
     run = inner_pytest.run(tmp_path, FAILS, "--pdb", stdin=commands)
     assert "('value', 42, 'inside')" in run.output
     assert run.outcomes() == {"test_fails": "failure", "test_after": "passed"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import sys
@@ -26,9 +25,14 @@ from .plugin import ENDING, THREADS
 _MANY = 30
 
 
-@functools.cache
+_PREPARED = pytest.StashKey[bool]()
+
+
 def _prepare(session: pytest.Session) -> None:
     """Make the forks of a long run cheaper, once."""
+    if _PREPARED in session.stash:
+        return
+    session.stash[_PREPARED] = True
     if sum(item.get_closest_marker("namespaces") is not None for item in session.items) >= _MANY:
         _core.collapse_memory()
 
