@@ -92,10 +92,11 @@ class Environment:
         pip = [sys.executable, "-m", "pip", "--python", self.python, "install", "--quiet", "--only-binary=:all:"]
         return subprocess.run([*pip, *words], capture_output=True, text=True)
 
-    def install_group(self, group: str) -> list[str]:
-        """Install a dependency group; return the requirements in it of which there is no wheel for this Python."""
-        if not self.install("--group", group).returncode:
+    def install_with(self, group: str, wheel: Path) -> list[str]:
+        """Install a wheel, and of a dependency group what can be; return of what there is no wheel for this Python."""
+        if not self.install(str(wheel), "--group", group).returncode:
             return []
+        self.install(str(wheel))
         groups = tomllib.loads(Path("pyproject.toml").read_text())["dependency-groups"]
         return [each for each in _flat(groups, group) if self.install(each).returncode]
 

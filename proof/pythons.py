@@ -177,8 +177,7 @@ def work(path: str, needed: list[Path], as_nobody: bool) -> tuple[int, str]:
 
 def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: bool) -> None:
     environment = Environment.make(interpreter, ENVIRONMENTS / interpreter.minor)
-    lacking = environment.install_group("core" if short else "suite")
-    environment.install("--no-index", "--no-deps", str(wheel))
+    lacking = environment.install_with("core" if short else "suite", wheel)
     where = environment.run(["-c", "import nslab; print(nslab.__file__)"], SHORT).stdout.strip()
     part.expect(where.startswith(f"{environment.directory}/lib"), f"{interpreter} has tested {where}")
     if lacking:
