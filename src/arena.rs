@@ -5,7 +5,8 @@ use std::sync::Mutex;
 
 use nix::errno::Errno;
 
-use crate::child::{Report, STACKS};
+use crate::child::STACKS;
+use crate::report::Report;
 use crate::sys::{Mapping, PAGE};
 
 /// Mapped memory, used again by later runs.

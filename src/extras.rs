@@ -7,13 +7,13 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-use crate::child::Report;
 use crate::dumpable::KeepDumpable;
 use crate::error::Error;
 use crate::init;
 use crate::inspect;
 use crate::options::{Join, JoinSource};
 use crate::plan::Plan;
+use crate::report::Report;
 use crate::spawn::clone_error;
 use crate::step::{MapFile, Step, join_text};
 use crate::sys::{self, CStrArray};

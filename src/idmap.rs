@@ -1,6 +1,12 @@
 //! Id maps: what may be asked for, how ranges combine, the kernel's text format and limits, see user_namespaces(7).
 
+use std::ffi::CString;
 use std::fmt::Write;
+
+use crate::caller::Caller;
+use crate::error::Error;
+use crate::options::Options;
+use crate::step::{MapFile, Step, Whose};
 
 /// `count` ids from `inside` on are the ids from `outside` on in the parent user namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,6 +175,73 @@ pub fn text(ranges: &[IdRange]) -> String {
         let _ = writeln!(text, "{} {} {}", range.inside, range.outside, range.count);
     }
     text
+}
+
+/// The id map steps, and who takes them.
+pub struct Maps {
+    /// In their order.
+    pub steps: Vec<Step>,
+    /// By somebody outside of the new user namespace.
+    pub outside: bool,
+    /// Whether setgroups(2) is denied then.
+    pub setgroups_denied: bool,
+}
+
+/// The steps for the maps of these options.
+///
+/// # Errors
+///
+/// [`Error::Invalid`].
+pub fn plan(o: &Options, caller: &Caller) -> Result<Maps, Error> {
+    let one = |id: u32| {
+        let inside = if o.map_root_user { 0 } else { id };
+        (o.map_root_user || o.map_current_user).then_some(IdRange { inside, outside: id, count: 1 })
+    };
+    let ranges = |option, request: &Option<_>, id, available| {
+        resolve(option, request.as_ref(), one(id), available).map_err(Error::Invalid)
+    };
+    let users = ranges("map_users", &o.map_users, caller.euid, &caller.users)?;
+    let groups = ranges("map_groups", &o.map_groups, caller.egid, &caller.groups_available)?;
+
+    // user_namespaces(7): a process may map itself, one id, if its own effective one is outside; and its group only
+    // after it has given up setgroups(2).
+    let is_own = |ranges: &[IdRange], id: u32| matches!(ranges, [range] if range.outside == id && range.count == 1);
+    let own_user = users.is_empty() || is_own(&users, caller.euid);
+    let own_group = groups.is_empty() || (is_own(&groups, caller.egid) && o.setgroups != Some(true));
+    let outside = !(own_user && own_group);
+    let deny = match o.setgroups {
+        Some(allow) => !allow,
+        None => !groups.is_empty() && is_own(&groups, caller.egid) && !(outside && caller.may_map_groups),
+    };
+    let whose = if outside { Whose::Childs } else { Whose::Own };
+
+    let mut steps = Vec::new();
+    if !users.is_empty() {
+        let direct = !outside || caller.may_map_users || own_user;
+        steps.push(map_step(MapFile::Users, whose, &users, if direct { None } else { caller.newuidmap.as_ref() }));
+    }
+    if deny {
+        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "deny".to_owned()));
+    } else if o.setgroups == Some(true) {
+        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "allow".to_owned()));
+    }
+    if !groups.is_empty() {
+        // For a group that is the caller's own newgidmap(1) would deny setgroups(2), whatever was asked for.
+        let direct = !outside || caller.may_map_groups || is_own(&groups, caller.egid);
+        steps.push(map_step(MapFile::Groups, whose, &groups, if direct { None } else { caller.newgidmap.as_ref() }));
+    }
+    Ok(Maps { steps, outside, setgroups_denied: deny })
+}
+
+fn map_step(file: MapFile, whose: Whose, ranges: &[IdRange], helper: Option<&CString>) -> Step {
+    let text = text(ranges);
+    match helper {
+        Some(program) => {
+            let words = text.split_whitespace().filter_map(|word| CString::new(word).ok());
+            Step::MapHelper(file, program.clone(), words.collect())
+        }
+        None => Step::WriteMap(file, whose, text),
+    }
 }
 
 #[cfg(test)]

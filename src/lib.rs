@@ -87,6 +87,7 @@ mod plan;
 mod process;
 #[cfg(feature = "python")]
 mod python;
+mod report;
 mod rules;
 mod spawn;
 mod step;

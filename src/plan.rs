@@ -9,13 +9,13 @@ use nix::errno::Errno;
 
 use crate::caller::Caller;
 use crate::error::Error;
-use crate::idmap::{self, IdRange};
+use crate::idmap;
 use crate::init::Init;
 use crate::mount::Propagation;
 use crate::namespace::NamespaceSet;
 use crate::options::{ClockOffset, Join, JoinSource, Options};
 use crate::rules;
-use crate::step::{Exec, MapFile, Step, Whose};
+use crate::step::{Exec, Step};
 use crate::sys::CStrArray;
 
 /// A plan has fewer steps than this.
@@ -114,7 +114,7 @@ impl Plan {
             // The program would run outside of it: as if this kernel had no such namespace.
             return Err(Error::Step { step: "clone", detail: flags.to_string(), errno: Errno::EINVAL });
         }
-        let maps = maps(&options, caller)?;
+        let maps = idmap::plan(&options, caller)?;
         let joined = types_of(&options.join);
         if joined.contains(NamespaceSet::PID) && flags.contains(NamespaceSet::PID) {
             return Err(Error::invalid(
@@ -333,65 +333,6 @@ fn enters_time_first(flags: NamespaceSet) -> bool {
 
 fn time_to_enter(o: &Options) -> Option<&Join> {
     o.join.iter().rev().find(|join| join.types.contains(NamespaceSet::TIME))
-}
-
-/// The id map steps, and who takes them.
-struct Maps {
-    steps: Vec<Step>,
-    outside: bool,
-    setgroups_denied: bool,
-}
-
-fn maps(o: &Options, caller: &Caller) -> Result<Maps, Error> {
-    let one = |id: u32| {
-        let inside = if o.map_root_user { 0 } else { id };
-        (o.map_root_user || o.map_current_user).then_some(IdRange { inside, outside: id, count: 1 })
-    };
-    let resolve = |option, request: &Option<_>, id, available| {
-        idmap::resolve(option, request.as_ref(), one(id), available).map_err(Error::Invalid)
-    };
-    let users = resolve("map_users", &o.map_users, caller.euid, &caller.users)?;
-    let groups = resolve("map_groups", &o.map_groups, caller.egid, &caller.groups_available)?;
-
-    // user_namespaces(7): a process may map itself, one id, if its own effective one is outside; and its group only
-    // after it has given up setgroups(2).
-    let is_own = |ranges: &[IdRange], id: u32| matches!(ranges, [range] if range.outside == id && range.count == 1);
-    let own_user = users.is_empty() || is_own(&users, caller.euid);
-    let own_group = groups.is_empty() || (is_own(&groups, caller.egid) && o.setgroups != Some(true));
-    let outside = !(own_user && own_group);
-    let deny = match o.setgroups {
-        Some(allow) => !allow,
-        None => !groups.is_empty() && is_own(&groups, caller.egid) && !(outside && caller.may_map_groups),
-    };
-    let whose = if outside { Whose::Childs } else { Whose::Own };
-
-    let mut steps = Vec::new();
-    if !users.is_empty() {
-        let direct = !outside || caller.may_map_users || own_user;
-        steps.push(map_step(MapFile::Users, whose, &users, if direct { None } else { caller.newuidmap.as_ref() }));
-    }
-    if deny {
-        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "deny".to_owned()));
-    } else if o.setgroups == Some(true) {
-        steps.push(Step::WriteMap(MapFile::Setgroups, whose, "allow".to_owned()));
-    }
-    if !groups.is_empty() {
-        // For a group that is the caller's own newgidmap(1) would deny setgroups(2), whatever was asked for.
-        let direct = !outside || caller.may_map_groups || is_own(&groups, caller.egid);
-        steps.push(map_step(MapFile::Groups, whose, &groups, if direct { None } else { caller.newgidmap.as_ref() }));
-    }
-    Ok(Maps { steps, outside, setgroups_denied: deny })
-}
-
-fn map_step(file: MapFile, whose: Whose, ranges: &[IdRange], helper: Option<&CString>) -> Step {
-    let text = idmap::text(ranges);
-    match helper {
-        Some(program) => {
-            let words = text.split_whitespace().filter_map(|word| CString::new(word).ok());
-            Step::MapHelper(file, program.clone(), words.collect())
-        }
-        None => Step::WriteMap(file, whose, text),
-    }
 }
 
 /// What the new namespaces contain, while the child has all capabilities in them.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use nix::errno::Errno;
 
 use crate::arena::Arena;
-use crate::child::{Progress, Report, Run};
+use crate::child::Run;
 use crate::error::Error;
 use crate::extras::{Extras, NOTHING, keep_dumpable};
 use crate::inspect::{self, Namespaces};
@@ -15,6 +15,7 @@ use crate::keeper;
 use crate::namespace::{NAMESPACES, NamespaceType};
 use crate::plan::{Plan, Side};
 use crate::process::{AboveProgram, Process};
+use crate::report::{Progress, Report};
 use crate::step::Step;
 use crate::sys::{self, SignalMask};
 use crate::time::{Passage, Stopped};

@@ -1209,7 +1209,7 @@ impl Drop for Mapping {
 }
 
 // SAFETY: see the type: atomics only.
-unsafe impl Atomics for crate::child::Report {}
+unsafe impl Atomics for crate::report::Report {}
 // SAFETY: as above.
 unsafe impl Atomics for crate::enter::Pids {}
 

@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::child::Report;
 use crate::plan::{Plan, Side};
+use crate::report::Report;
 
 /// In nanoseconds.
 pub struct Timeline {
