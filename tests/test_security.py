@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,10 @@ def test_the_init_of_a_host_has_nothing_of_the_callers() -> None:
     bits, options = with_user("uts pid", {})
     with open("/dev/null") as kept, nslab.Host(bits, **options) as host:
         os.set_inheritable(kept.fileno(), True)
+        # It closes the one by which it has said that it is ready right after that.
+        deadline = time.monotonic() + 5
+        while os.listdir(f"/proc/{host.pid}/fd") != ["0", "1", "2"] and time.monotonic() < deadline:
+            os.sched_yield()
         found = {fd: os.readlink(f"/proc/{host.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{host.pid}/fd")}
         # By these it lives: the caller, whose end it waits for, and where it finds what to kill then.
         assert found == {"0": "anon_inode:[pidfd]", "1": "/dev/null", "2": "/proc"}
