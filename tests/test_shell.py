@@ -196,3 +196,14 @@ def test_what_is_refused_leaves_nothing() -> None:
     with pytest.raises(nslab.SpawnError):
         nslab.shell(0, cwd="/nonexistent")
     _warden.stop()
+
+
+def test_who_is_just_being_executed_is_found() -> None:
+    # It has memory then, but no environment yet.
+    word = f"{_warden.owner()}/executed"
+    for _ in range(100):
+        with subprocess.Popen(["sh", "-c", "exec sleep 60"], env=_warden.environment(word)) as process:
+            try:
+                assert _warden.marked(word) == [process.pid]
+            finally:
+                process.kill()

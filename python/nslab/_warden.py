@@ -56,12 +56,26 @@ def marked(word: str) -> list[int]:
     found = []
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):  # noqa: PTH208
         try:
-            block = Path(f"/proc/{pid}/environ").read_bytes()
+            block = _environment(pid)
         except OSError:
             continue  # it has ended, or is somebody else's
         if VARIABLE.encode() in block and _has(block, word):
             found.append(pid)
     return found
+
+
+def _environment(pid: int) -> bytes:
+    """Read it; in the middle of execve(2) a process has memory already, but no environment yet."""
+    deadline = time.monotonic() + _PATIENCE
+    file = Path(f"/proc/{pid}/environ")
+    while not (block := file.read_bytes()):
+        # vsize and env_end, see proc_pid_stat(5): kernel threads and zombies have neither.
+        fields = _fields(pid)
+        if fields[20] == "0" or fields[48] != "0" or time.monotonic() > deadline:
+            # It may have got one since it was read.
+            return file.read_bytes()
+        os.sched_yield()
+    return block
 
 
 def end_marked(word: str) -> int:
