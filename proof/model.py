@@ -165,9 +165,11 @@ def _mounts(world: World, kinds: set[str], joined: frozenset[str], options: dict
         # unshare(1): "explicitly mounted as private", with all that is mounted there already; but where nothing is, it
         # is like the mount below.
         below = max((mount for mount in found if _is_below(place, mount[0])), key=lambda mount: len(mount[0]))
-        there = any(mount[0] == place for mount in found)
+        there = [index for index, mount in enumerate(found) if mount[0] == place]
         found = [
-            (at, kind, False, False) if there and _is_below(at, place) else (at, kind, s, m) for at, kind, s, m in found
+            # What is mounted over at the very place is no part of that tree.
+            (at, kind, False, False) if there and _is_below(at, place) and index not in there[:-1] else (at, kind, s, m)
+            for index, (at, kind, s, m) in enumerate(found)
         ]
         found.append((place, b"proc", not there and below[2], False))
     return {"mounts": sorted(found)}
