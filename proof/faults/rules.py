@@ -110,8 +110,16 @@ RULES = [
     Rule("ioctl_nsfs(2) tells the number too", SAME, r"name_to_handle_at\(", process="child|init"),
     Rule("stat(2) where there is no statx(2)", SAME, r"statx\(", "ENOSYS"),
     Rule("the thread waits again", SAME, r"futex\(.*FUTEX_WAIT", "EINTR", races=True),
+    Rule(
+        "the maps may be there before anybody waits for them",
+        STEP,
+        r"futex\(.*FUTEX_WAIT",
+        KILL,
+        "child|init",
+        races=True,
+    ),
     Rule("the call is made again", SAME, r"(wait4|waitid|read|ppoll)\(", "EINTR", process=CALLER),
-    Rule("Python opens it again", SAME, r'openat\(.*("(/dev/null|/proc)", O_RD|kept/)', "EINTR", CALLER),
+    Rule("Python opens it again", SAME, r'openat\(.*("(/dev/null|/proc)", O_RD|kept(/|", O_RD))', "EINTR", CALLER),
     # What nothing else could do.
     Rule(
         "nothing else puts a signal mask back, and nothing but a filter refuses to",
@@ -288,10 +296,11 @@ RULES = [
         plan="Host",
     ),
     Rule("a process that is in it shows it too", SAME, r"open_by_handle_at\(", process="parent", plan="Host"),
+    Rule("the list has been read, and is closed next", SAME, r"lseek\(.*kept", process="parent", plan="Host, persist"),
     Rule(
         "the directory of the files",
         "bind",
-        r"(mkdir|mount|umount2|getdents64|newfstatat|openat|write|close|statx|readlink)\(.*kept",
+        r"(mkdir|mount|umount2|getdents64|fcntl|newfstatat|openat|write|close|statx|readlink)\(.*(kept|/proc/self/fd/)",
         process="parent",
         plan="Host, persist",
     ),
