@@ -94,6 +94,14 @@ RULES = [
     Rule("the last step that it took", LAST, r"(unshare\(CLONE_FILES|futex\()", KILL, process="intermediate"),
     Rule("the helper's step", "newuidmap|newgidmap", rf"({HELPS})", KILL, process="intermediate"),
     Rule("before it makes the program", "clone", r"rt_sigaction\(SIGCHLD, NULL", f"E\\w+|{KILL}", process="init"),
+    Rule(
+        "the maps may be there before anybody waits for them",
+        STEP,
+        r"futex\(.*FUTEX_WAIT",
+        KILL,
+        "child|init",
+        races=True,
+    ),
     Rule("killed in a step", STEP, "", KILL),
     # What is done in another way, or again.
     Rule("the call is made again", SAME, r"wait4\(", "EINTR"),
@@ -110,14 +118,6 @@ RULES = [
     Rule("ioctl_nsfs(2) tells the number too", SAME, r"name_to_handle_at\(", process="child|init"),
     Rule("stat(2) where there is no statx(2)", SAME, r"statx\(", "ENOSYS"),
     Rule("the thread waits again", SAME, r"futex\(.*FUTEX_WAIT", "EINTR", races=True),
-    Rule(
-        "the maps may be there before anybody waits for them",
-        STEP,
-        r"futex\(.*FUTEX_WAIT",
-        KILL,
-        "child|init",
-        races=True,
-    ),
     Rule("the call is made again", SAME, r"(wait4|waitid|read|ppoll)\(", "EINTR", process=CALLER),
     Rule("Python opens it again", SAME, r'openat\(.*("(/dev/null|/proc)", O_RD|kept(/|", O_RD))', "EINTR", CALLER),
     # What nothing else could do.
