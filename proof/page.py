@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import textwrap
 from pathlib import Path
 
 from .part import DIRECTORY, Part
@@ -49,5 +50,10 @@ def table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def write(names: tuple[str, ...]) -> None:
     parts = [Part.load(name) for name in names if (DIRECTORY / f"{name}.json").exists()]
+    for part in parts:
+        # A whole one names files of the machine it was found on; it stays in target/proof.
+        part.failures = [textwrap.shorten(failure, 110, placeholder=" …") for failure in part.failures]
+    missing = [name for name in names if name not in {part.name for part in parts}]
+    without = f"No full run of these parts was kept: {', '.join(missing)}.\n" if missing else ""
     PAGE.parent.mkdir(exist_ok=True)
-    PAGE.write_text("\n".join([HEAD, machine(), "", *map(section, parts)]).rstrip() + "\n")
+    PAGE.write_text("\n".join([HEAD, machine(), "", without, *map(section, parts)]).rstrip() + "\n")
