@@ -22,8 +22,15 @@ demo: $(VENV)/built $(VENV)/experiments ## Every experiment of the tour, on this
 
 test: $(VENV)/built $(VENV)/tested $(VENV)/pytest-8 ## All tests: Rust, Python as root and as an ordinary user
 	cargo test --quiet --no-default-features
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory --jobs=2 as-root as-ordinary-user
 	$(VENV)/pytest-8/bin/python -m pytest $(wildcard tests/test_plugin_*.py)
+
+# The two passes at once: another user's processes are nothing to the tests of the first.
+as-root:
+	$(BIN)/python -m pytest --deselect tests/test_as_ordinary_user.py
+
+as-ordinary-user:
+	$(BIN)/python -m pytest tests/test_as_ordinary_user.py
 
 notebooks: $(VENV)/built $(VENV)/tested ## Every lesson in both languages, from top to bottom (part of make test)
 	$(BIN)/python notebooks/build.py --check
@@ -154,4 +161,4 @@ $(VENV)/cargo-fuzz: $(VENV)/build
 	cargo install --quiet --locked --root $(VENV) --target-dir target/cargo-fuzz cargo-fuzz
 	touch $@
 
-.PHONY: help demo test notebooks lab browser conformance proof proof-short lint bench wheel clean
+.PHONY: help demo test as-root as-ordinary-user notebooks lab browser conformance proof proof-short lint bench wheel clean

@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    failed = []
+    broken = []
     for name in arguments.parts or ([] if arguments.page else PARTS):
         part = importlib.import_module(f"proof.{name}").prove(arguments.short)
         part.short = arguments.short
@@ -28,12 +28,13 @@ def main() -> int:
             part.save()
         print(page.section(part), flush=True)
         if not part.holds:
-            failed.append(name)
+            broken.append(part)
     if arguments.page:
         page.write(PARTS)
-    if failed:
-        print(f"does not hold: {', '.join(failed)}", file=sys.stderr)
-    return bool(failed)
+    # Last, so that whoever sees only the end of it sees why.
+    for part in broken:
+        print(f"{part.name} does not hold:", *part.failures, sep="\n  ", file=sys.stderr)
+    return bool(broken)
 
 
 if __name__ == "__main__":

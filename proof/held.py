@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import sys
 import time
@@ -52,12 +53,25 @@ def children(parent: int | None = None) -> dict[int, str]:
 
 
 def net_namespaces() -> int:
-    """Return how many network namespaces the kernel still has in memory, dead ones included, see slabinfo(5)."""
+    """Return how many network namespaces the kernel still has in memory, dead ones included; -1 if not shown."""
+    return next(iter(_net_slabs()), -1)
+
+
+def net_uncertainty() -> int:
+    """Return by how much that may be too many: SLUB counts every slab that a CPU has at hand as full of objects."""
+    *_, in_slab = _net_slabs() or [0]
+    # The one in use, and partial ones with room for 6 objects of a page or more (set_cpu_partial() in mm/slub.c).
+    at_hand = 1 + math.ceil(2 * 6 / in_slab) if in_slab else 0
+    return at_hand * in_slab * (os.cpu_count() or 1)
+
+
+def _net_slabs() -> list[int]:
+    """Return the numbers of slabinfo(5): objects in use, all, their size, and how many a slab has."""
     try:
         rows = Path("/proc/slabinfo").read_text().splitlines()
     except OSError:
-        return -1
-    return next((int(row.split()[1]) for row in rows if row.startswith("net_namespace ")), -1)
+        return []
+    return next((list(map(int, row.split()[1:5])) for row in rows if row.startswith("net_namespace ")), [])
 
 
 def settled(before: dict[str, int], patience: float | None = None) -> dict[str, int]:
@@ -70,8 +84,7 @@ def settled(before: dict[str, int], patience: float | None = None) -> dict[str, 
 
 def left(before: dict[str, int], after: dict[str, int]) -> list[str]:
     """Say what is left: more of anything than before; for what only roughly returns, more than that explains."""
-    # SLUB counts a slab that a CPU has at hand as full of objects.
-    may_grow = {"rss_kib": MAY_GROW_KIB - 1, "net": 8 * (os.cpu_count() or 1)}
+    may_grow = {"rss_kib": MAY_GROW_KIB - 1, "net": net_uncertainty()}
     return [
         f"{what}: {before[what]} before, {count} after"
         for what, count in after.items()

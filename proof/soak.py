@@ -13,7 +13,7 @@ from typing import Any
 import nslab
 
 from . import sets
-from .held import Progress, held, left, net_namespaces, settled
+from .held import Progress, held, left, net_namespaces, net_uncertainty, settled
 from .part import Part
 from .watched import CheckError, watched
 
@@ -44,7 +44,8 @@ def prove(short: bool) -> Part:
     part.notes.append(
         "Each row is a process of its own, counted after a warm-up and at the end. Descriptors, threads, children, "
         "mounts and named hosts must be what they were; the network namespaces are those of the whole machine "
-        "(`net_namespace` in /proc/slabinfo), which the kernel frees some time after their end."
+        "(`net_namespace` in /proc/slabinfo), which the kernel frees some time after their end, and of which it may "
+        f"count {net_uncertainty()} too many here: a slab that a CPU has at hand counts as full."
     )
     return part
 

@@ -46,7 +46,8 @@ LEAKS = {"fds": open_one, "rss_kib": grow, "threads": start_one, "children": lea
 
 def leaked(what: str) -> list[str]:
     held.PATIENCE = 0.0
-    found = counted(lambda _: LEAKS[what](), 40, 4)
+    # More than twice what may be uncertain: free places of before may take up as many unseen.
+    found = counted(lambda _: LEAKS[what](), 2 * held.net_uncertainty() + 20, 4)
     return held.left(found["before"], found["after"])
 
 

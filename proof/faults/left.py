@@ -29,7 +29,7 @@ def traces(pid: int) -> dict[str, Any]:
         "threads": sum(1 for _ in Path(f"/proc/{pid}/task").iterdir()),
         "processes": {process: name(process) for process in pids()},
         "namespaces": namespaces(pid),
-        "signals": signals(status(pid)),
+        "signals": {key: value for key, value in status(pid).items() if key.startswith(("Sig", "Umask"))},
         "directory": link(pid, "cwd"),
         "mounts": Path("/proc/self/mountinfo").read_text(),
         "names": [Path(f"/proc/sys/kernel/{file}").read_text() for file in ("hostname", "domainname")],
@@ -71,15 +71,11 @@ def namespaces(pid: int) -> dict[str, int]:
     return {kind: Path(f"/proc/{pid}/ns/{kind}").stat().st_ino for kind in KINDS}
 
 
-def status(pid: int) -> dict[str, str]:
+def status(pid: int) -> dict[str, Any]:
+    """Return what it says, signals without 32 and 33: libc catches those from the first thread on, ignored or not."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines) if key in STATUS}
-
-
-def signals(fields: dict[str, str]) -> dict[str, Any]:
-    """Return the sets of signals, without 32 and 33: libc catches those from the first thread on."""
-    sets = {key: int(value, 16) & ~(0b11 << 31) for key, value in fields.items() if key.startswith("Sig")}
-    return {**sets, "umask": fields["Umask"]}
+    fields = {key: value.strip() for key, _, value in (line.partition(":") for line in lines) if key in STATUS}
+    return {key: int(value, 16) & ~(0b11 << 31) if key.startswith("Sig") else value for key, value in fields.items()}
 
 
 def program(pid: int, caller: int, hosts: list[int]) -> dict[str, Any]:
