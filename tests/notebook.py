@@ -107,7 +107,7 @@ def notebook(*, extension: bool = True) -> Iterator[Notebook]:
 
 
 def processes(marker: str) -> list[int]:
-    """Return the processes that have this in their command line."""
+    """Return the processes that have this in their command line; zombies, which are PID 1's to reap, have none."""
     found = []
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         try:
