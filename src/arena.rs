@@ -5,9 +5,19 @@ use std::sync::Mutex;
 
 use nix::errno::Errno;
 
-use crate::child::STACKS;
 use crate::report::Report;
 use crate::sys::{Mapping, PAGE};
+
+/// The stacks, by who uses them.
+pub const CHILD_STACK: usize = 0;
+/// The intermediate process runs beside the child.
+pub const INTERMEDIATE_STACK: usize = 1;
+/// newuidmap(1) is started while both others live.
+pub const HELPER_STACK: usize = 2;
+/// The child of an init, which uses the first.
+pub const PROGRAM_STACK: usize = 3;
+/// How many there are.
+pub const STACKS: usize = 4;
 
 /// Mapped memory, used again by later runs.
 pub struct Arena {

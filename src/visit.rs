@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicUsize}
 
 use nix::errno::Errno;
 
-use crate::arena::Arena;
-use crate::child::CHILD_STACK;
+use crate::arena::{Arena, CHILD_STACK};
 use crate::namespace::NamespaceSet;
 use crate::sys::{self, CloneArgs, SignalMask};
 
