@@ -22,15 +22,17 @@ demo: $(VENV)/built $(VENV)/experiments ## Every experiment of the tour, on this
 
 test: $(VENV)/built $(VENV)/tested $(VENV)/pytest-8 ## All tests: Rust, Python as root and as an ordinary user
 	cargo test --quiet --no-default-features
-	$(MAKE) --no-print-directory --jobs=2 as-root as-ordinary-user
-	$(VENV)/pytest-8/bin/python -m pytest $(wildcard tests/test_plugin_*.py)
+	$(MAKE) --no-print-directory --jobs=2 as-root as-ordinary-user on-pytest-8
 
-# The two passes at once: another user's processes are nothing to the tests of the first.
+# At once, for most of a test is waiting: another user's processes, and hosts without a name, are nothing to the others.
 as-root:
 	$(BIN)/python -m pytest --deselect tests/test_as_ordinary_user.py
 
 as-ordinary-user:
 	$(BIN)/python -m pytest tests/test_as_ordinary_user.py
+
+on-pytest-8:
+	$(VENV)/pytest-8/bin/python -m pytest $(wildcard tests/test_plugin_*.py)
 
 notebooks: $(VENV)/built $(VENV)/tested ## Every lesson in both languages, from top to bottom (part of make test)
 	$(BIN)/python notebooks/build.py --check
@@ -161,4 +163,4 @@ $(VENV)/cargo-fuzz: $(VENV)/build
 	cargo install --quiet --locked --root $(VENV) --target-dir target/cargo-fuzz cargo-fuzz
 	touch $@
 
-.PHONY: help demo test as-root as-ordinary-user notebooks lab browser conformance proof proof-short lint bench wheel clean
+.PHONY: help demo test as-root as-ordinary-user on-pytest-8 notebooks lab browser conformance proof proof-short lint bench wheel clean
