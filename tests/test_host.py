@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, inode, snapshot, with_user
-from nested import fork, interpreter
+from nested import fork, inside, interpreter
 
 import nslab
 
@@ -157,6 +158,31 @@ def test_a_child_that_nobody_waits_for_does_not_hold_it() -> None:
     assert stray.wait() == -9
     while subprocess._active:  # type: ignore[attr-defined]
         subprocess._cleanup()  # type: ignore[attr-defined]
+
+
+@pytest.mark.unprivileged
+def test_a_zombie_that_is_anothers_does_not_hold_it() -> None:
+    # It has no namespace any more but its user namespace.
+    with host("user uts", map_root_user=True) as made:
+        process = nslab.spawn(0, ["true"], join=made)
+        select.select([process], [], [])
+    assert process.wait() == 0
+
+
+def close_one_above_1023() -> bool:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    fds = [os.dup(0) for _ in range(1030)]
+    with host("user uts", map_root_user=True) as made:
+        made.spawn(["sleep", "600"])
+    for fd in fds:
+        os.close(fd)
+    return made.alive
+
+
+@pytest.mark.unprivileged
+def test_with_more_descriptors_than_select_knows() -> None:
+    assert not inside(0, close_one_above_1023)
 
 
 @pytest.mark.unprivileged

@@ -277,16 +277,19 @@ class Host:
             subprocess._active.append(self._keeper)  # type: ignore[attr-defined]
 
     def _kill(self, pid: int) -> bool:
-        """Kill a process that is in the host, and no other that has got its pid; return whether that was possible."""
+        """Kill a process that is in the host, and no other that has got its pid; return whether one was there to kill.
+
+        A zombie still has its user namespace, and is its parent's.
+        """
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return False
         try:
-            if not self._has(pid):
+            if not self._has(pid) or _has_ended(pidfd, 0):
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], _PATIENCE)
+            _has_ended(pidfd, _PATIENCE)
         except PermissionError:
             return False
         finally:
@@ -354,7 +357,7 @@ class _Found:
         return self.poll()
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._pidfd], [], [], 0)[0]:
+        if self.returncode is None and _has_ended(self._pidfd, 0):
             self.forget()
         return self.returncode
 
@@ -368,6 +371,14 @@ class _Found:
         if self.returncode is None:
             self.returncode = 0
             os.close(self._pidfd)
+
+
+def _has_ended(pidfd: int, seconds: float) -> bool:
+    """Return whether the process has ended, or does so in this time."""
+    # select(2) knows no descriptor above 1023.
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))
 
 
 def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]) -> _Init:
