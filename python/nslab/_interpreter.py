@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import codecs
 import errno
-import fcntl
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +42,7 @@ class Interpreter:
         self._selector = selector
         # Not anybody's before it is closed: whatever interrupts us, the process ends with its last reference.
         self.process = Process.__new__(Process)
-        self._socket: socket.socket | None = None
+        self._socket: _socket.socket | None = None
         self._unsent: list[memoryview] = []
         self._outputs: dict[int, tuple[str, codecs.IncrementalDecoder]] = {}
         self._has_group = False
@@ -63,16 +62,22 @@ class Interpreter:
         self._has_group = bool(options.get("start_new_session")) or options.get("process_group") == 0
         pumped = [name for name in ("stdout", "stderr") if options.get(name) is None and not _is_inherited(name)]
         options.update(dict.fromkeys(pumped, subprocess.PIPE), bufsize=0)
-        ours, theirs = socket.socketpair()
-        self._socket = ours
+        # In socket.socketpair(), which is written in Python, an exception of a signal handler would lose a descriptor.
+        pairs = [_socket.socketpair()]
         # Not one of the standard streams, which this process may have closed.
-        above = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, 3)
-        with theirs, socket.socket(fileno=above) as wire:
-            options["pass_fds"] = (*options.get("pass_fds", ()), above)
+        while pairs[-1][1].fileno() < 3:
+            pairs.append(_socket.socketpair())
+        ours, theirs = pairs[-1]
+        self._socket = ours
+        try:
+            options["pass_fds"] = (*options.get("pass_fds", ()), theirs.fileno())
             python = [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]
-            argv = [*python, "-c", _START, str(Path(__file__).parent), str(wire.fileno())]
+            argv = [*python, "-c", _START, str(Path(__file__).parent), str(theirs.fileno())]
             flush()
             self.process._make(argv, (), flags, options)
+        finally:
+            for each in {end for pair in pairs for end in pair} - {ours}:
+                each.close()
         ours.setblocking(False)
         self._wire = _worker.Wire(ours.fileno())
         self._selector.register(ours, selectors.EVENT_READ, self)
@@ -100,7 +105,7 @@ class Interpreter:
         try:
             while self._unsent and self._socket:
                 # Not writev(2): the program may have set SIGPIPE to kill.
-                count = self._socket.sendmsg(self._unsent[:512], [], socket.MSG_NOSIGNAL)
+                count = self._socket.sendmsg(self._unsent[:512], [], _socket.MSG_NOSIGNAL)
                 self._unsent = _worker.rest(self._unsent, count)
         except BlockingIOError:
             return
