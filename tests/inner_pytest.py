@@ -35,7 +35,9 @@ class Run(NamedTuple):
         return {word: int(number) for number, word in words}
 
 
-INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = plain: no mark of ours\n"
+INI = "[pytest]\nmarkers = plain: no mark of ours\n"
+# Plugins of others, and the word of a file that needs them: to import them all takes longer than most files run.
+OTHERS = {"asyncio": "asyncio", "anyio": "anyio", "rerunfailures": "flaky"}
 
 
 def command(*args: str, program: tuple[str, ...] = ("-m", "pytest")) -> list[str]:
@@ -62,10 +64,11 @@ def run(
     (directory / "test_inner.py").write_text(text)
     if not (directory / "pytest.ini").exists() or ini:
         (directory / "pytest.ini").write_text(INI + ini)
+    without = [f"-pno:{plugin}" for plugin, word in OTHERS.items() if word not in text]
     junit = directory / "junit.xml"
     junit.unlink(missing_ok=True)
     done = subprocess.run(
-        command(f"--junitxml={junit}", f"--basetemp={directory / 'tmp'}", *args, program=program),
+        command(f"--junitxml={junit}", f"--basetemp={directory / 'tmp'}", *without, *args, program=program),
         cwd=directory,
         env=environment(**env),
         input=stdin,
