@@ -15,6 +15,7 @@ from typing import Any
 
 from .interpreters import ENVIRONMENTS, WANTED, Environment, Interpreter, at_hand
 from .part import Part
+from .progress import say
 
 # Tests of the short form: every way to say what is wanted, every namespace, descriptors, errors.
 CORE = ["seed", "flags", "exec", "join", "errors"]
@@ -188,9 +189,9 @@ def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: boo
     core = {f"tests: {', '.join(CORE)}": [f"tests/test_{name}.py" for name in CORE]}
     # The second pass beside the first, as in `make test`; -rP for its own last line.
     every = {"all tests": ["tests", f"--deselect={AGAIN}"], "those for an ordinary user, as one": ["-rP", AGAIN]}
-    passes = core if short else every
     with ThreadPoolExecutor() as at_once:
-        running = [at_once.submit(run_tests, part, interpreter, environment, *each) for each in passes.items()]
+        passes = (core if short else every).items()
+        running = [at_once.submit(run_tests, part, interpreter, environment, *each) for each in passes]
     for each in running:
         each.result()
     if short:
@@ -207,7 +208,8 @@ def run_tests(part: Part, interpreter: Interpreter, environment: Environment, wh
     done = environment.run(["-m", "pytest", "-p", "no:cacheprovider", "--color=no", "-q", *tests], LONG)
     ends = re.findall(r"^(?:=+ )?((?:\d+ \w+, )*(\d+) passed.*?)(?: =+)?$", done.stdout, re.MULTILINE)
     summary = max(ends, key=lambda end: int(end[1]))[0] if ends else done.stdout[-200:].strip() or "no output"
-    check(part, what, str(interpreter), done.returncode == 0, summary.strip("= "), done.stdout)
+    say(f"pythons: {what}, {interpreter}: {summary}")
+    check(part, what, str(interpreter), done.returncode == 0, summary, done.stdout)
     part.failures += [
         f"{interpreter}: {line}" for line in done.stdout.splitlines() if re.match("(FAILED|ERROR) ", line)
     ]
