@@ -166,6 +166,7 @@ def test_a_zombie_that_is_anothers_does_not_hold_it() -> None:
     with host("user uts", map_root_user=True) as made:
         process = nslab.spawn(0, ["true"], join=made)
         select.select([process], [], [])
+        assert made.pids() == []
     assert process.wait() == 0
 
 

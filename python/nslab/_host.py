@@ -241,9 +241,16 @@ class Host:
     def _has(self, pid: int) -> bool:
         inodes = ((kind, self.namespaces[kind].inode) for kind in self._kinds)
         try:
-            return any(os.stat(f"/proc/{pid}/ns/{kind}").st_ino == inode for kind, inode in inodes)  # noqa: PTH116
+            if not any(os.stat(f"/proc/{pid}/ns/{kind}").st_ino == inode for kind, inode in inodes):  # noqa: PTH116
+                return False
+            pidfd = os.pidfd_open(pid)
         except OSError:
             return False  # It has ended, or is another user's.
+        try:
+            # A zombie still has its user namespace, and is its parent's.
+            return not _has_ended(pidfd, 0)
+        finally:
+            os.close(pidfd)
 
     def _is_found(self) -> bool:
         return isinstance(self._keeper, _Found)
@@ -277,16 +284,13 @@ class Host:
             subprocess._active.append(self._keeper)  # type: ignore[attr-defined]
 
     def _kill(self, pid: int) -> bool:
-        """Kill a process that is in the host, and no other that has got its pid; return whether one was there to kill.
-
-        A zombie still has its user namespace, and is its parent's.
-        """
+        """Kill a process that is in the host, and no other that has got its pid; return whether that was possible."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return False
         try:
-            if not self._has(pid) or _has_ended(pidfd, 0):
+            if not self._has(pid):
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             _has_ended(pidfd, _PATIENCE)
