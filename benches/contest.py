@@ -120,8 +120,7 @@ def turn(entrant: Entrant, names: Sequence[str], payload: Path) -> list[Life]:
 def contest_cpu() -> Iterator[None]:
     """Keep what is started in here on one CPU; this process goes to the others.
 
-    Where the scheduler happens to put a child changes a sample by a third, and the same two
-    programs keep their placements for seconds. On one CPU a program divided by itself is 1.00.
+    Where the scheduler happens to put a child changes a sample by a third: what is left out here.
     """
     if len(CPUS) == 1:
         yield

@@ -108,15 +108,15 @@ def able(findings: Findings, entrants: Sequence[Entrant], names: Sequence[str]) 
 
 
 def spawn(findings: Findings, effort: Effort) -> None:
-    """Everybody, each flag set, both payloads."""
+    """Everybody, each flag set, both payloads, on whatever CPU the scheduler chooses."""
     contenders = [BASELINE, AGAIN, "nslab", "subprocess", "posix_spawn", "unshare", "bwrap"]
+    os.sched_setaffinity(0, CPUS)
     with ExitStack() as stack:
-        with contest_cpu():
-            entrants = [
-                stack.enter_context(Entrant(contender, command_of(contender)))
-                for contender in contenders
-                if installed(findings, contender)
-            ]
+        entrants = [
+            stack.enter_context(Entrant(contender, command_of(contender)))
+            for contender in contenders
+            if installed(findings, contender)
+        ]
         for flags, names in FLAG_SETS.items():
             present = able(findings, entrants, names)
             for payload in (TRUE, STATIC):
@@ -138,6 +138,25 @@ def spawn_bars(findings: Findings, flags: str, payload: Path, lives: dict[str, l
         findings.bars.append(ratio_bar(measure, flags, 0.50, lives, "nslab", "unshare", noise))
         if floor := ratio(lives, BASELINE, "unshare"):
             findings.note(f"{measure}: the C baseline has {floor:.3f}; the kernel's share is in both.")
+
+
+def one_cpu(findings: Findings, effort: Effort) -> None:
+    """The worst case: the parent has no CPU of its own, and finds its caches as the child has left them."""
+    told = []
+    with ExitStack() as stack:
+        with contest_cpu():
+            entrants = [
+                stack.enter_context(Entrant(contender, command_of(contender)))
+                for contender in (BASELINE, AGAIN, "nslab")
+            ]
+        for flags, names in FLAG_SETS.items():
+            present = able(findings, entrants, names)
+            lives = compete(present, names, TRUE, effort.lives)
+            for contender, its_lives in lives.items():
+                findings.rows.append(row("one CPU", flags, SHOWN[TRUE], contender, its_lives))
+            if found := ratio(lives, "nslab", BASELINE):
+                told.append(f"{flags} {found:.3f} (A/A {ratio(lives, AGAIN, BASELINE):.3f})")
+    findings.note(f"Where parent and child share one CPU, ÷ C baseline, {SHOWN[TRUE]}: {', '.join(told)}.")
 
 
 def memory(findings: Findings, effort: Effort) -> None:
@@ -248,6 +267,7 @@ def output_of(command: Sequence[str], findings: Findings) -> str | None:
 
 MEASURES: dict[str, Callable[[Findings, Effort], None]] = {
     "spawn": spawn,
+    "one-cpu": one_cpu,
     "memory": memory,
     "wake": wake,
     "import": imports,
