@@ -102,6 +102,8 @@ class Oracle:
             return "several ranges of ids, before util-linux 2.40"
         if "setgroups=deny: left out" in line:
             return "a group map of several ids where setgroups(2) is denied"
+        if "hostname: left out" in line:
+            return "a host name with the end of a line in it"
         if "hostname(1) refuses this name" in line and ("--user" in line or not self.world.privileged):
             return "a host name that hostname(1) refuses, in a user namespace"
         return None

@@ -252,6 +252,7 @@ def left_out(plan: nslab.Plan) -> str:
         ("time", {"monotonic": 1.5}, "--monotonic takes whole seconds: 500000000 ns"),
         ("time", {"boottime": 1.000_000_001}, "--boottime takes whole seconds: 1 ns"),
         ("uts", {"hostname": "a_b"}, "hostname(1)"),
+        ("uts", {"hostname": "a\nb"}, "hostname: left out"),
         ("user", {"map_users": [(0, 1, 2)]}, "2.40"),
         ("user", {"map_groups": [(0, 1, 2)], "setgroups": "deny"}, "setgroups=deny"),
         (0, {"join": os.devnull}, "join"),

@@ -195,6 +195,8 @@ impl Line {
         };
         if name.split(|byte| *byte == b'.').all(plain) {
             self.commands.push(format!("hostname -- {}", quote(name)));
+        } else if name.contains(&b'\n') {
+            self.comment("hostname: left out; hostname(1) refuses this name, and the file takes one line of it");
         } else {
             self.comment("hostname(1) refuses this name; the file takes it, but from the root of no user namespace");
             self.commands.push(format!("printf '%s\\n' {} >/proc/sys/kernel/hostname", quote(name)));
