@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import sys
 import time
@@ -15,7 +14,7 @@ import nslab
 
 from . import interrupts, storm
 from .interrupts import CALLS
-from .part import Part
+from .part import Part, seed
 from .watched import CheckError, watched
 
 Found = dict[str, Any]
@@ -29,27 +28,27 @@ def prove(short: bool) -> Part:
         "status lost, no program with another's hostname, no child that nobody can reach.",
         ["what", "times", "seconds", "statuses lost", "answers wrong", "left behind"],
     )
-    seed = int(os.environ.get("PROOF_SEED") or random.randrange(2**32))
+    start = seed(short)
     with part.timed():
-        for what, check, args in _checks(short, seed):
+        for what, check, args in _checks(short, start):
             _add(part, what, check, args)
-        part.notes += [*_interrupts(part, 25 if short else 500, seed), *_interpreters(part)]
+        part.notes += [*_interrupts(part, 25 if short else 500, start), *_interpreters(part)]
     part.notes.append(
         "Each row is a process of its own with a watchdog: one that hangs fails with the stack of every thread. Left "
         "behind are children, descriptors, threads, mounts and named hosts after it. The moments of the interrupts "
-        f"come from PROOF_SEED={seed}."
+        f"come from PROOF_SEED={start}."
     )
     return part
 
 
-def _checks(short: bool, seed: int) -> list[tuple[str, Callable[..., Found], list[Any]]]:
+def _checks(short: bool, start: int) -> list[tuple[str, Callable[..., Found], list[Any]]]:
     each = 60 if short else 1000
     return [
         ("16 threads, 1 kHz signals, a thread that allocates", storm.threads, [16, each]),
         ("wait, poll and kill one process from 8 threads", storm.one_process, [100 if short else 1000]),
         ("os.fork and multiprocessing while threads spawn", storm.forks, [20 if short else 300]),
         ("asyncio: aspawn, arun, and run in its thread pool", storm.event_loop, [100 if short else 2000]),
-        ("a signal handler that raises", interrupts.raising, [100 if short else 2000, seed]),
+        ("a signal handler that raises", interrupts.raising, [100 if short else 2000, start]),
     ]
 
 
@@ -70,12 +69,12 @@ def _add(part: Part, what: str, check: Callable[..., Found], args: list[Any]) ->
     return found
 
 
-def _interrupts(part: Part, count: int, seed: int) -> list[str]:
+def _interrupts(part: Part, count: int, start: int) -> list[str]:
     """Add a row for each call, and compare with `subprocess` what it shares with it: the code that makes pipes."""
-    rows = [_add(part, f"KeyboardInterrupt in {name}", interrupts.interrupted, [name, count, seed]) for name in CALLS]
+    rows = [_add(part, f"KeyboardInterrupt in {name}", interrupts.interrupted, [name, count, start]) for name in CALLS]
     came, pipes = (sum(found.get(key, 0) for found in rows) for key in ("times", "pipes"))
     try:
-        theirs = watched(interrupts.interrupted, "subprocess.Popen", count, seed, seconds=600)
+        theirs = watched(interrupts.interrupted, "subprocess.Popen", count, start, seconds=600)
     except CheckError as error:
         part.expect(False, f"KeyboardInterrupt in subprocess.Popen: {error}")
         return []

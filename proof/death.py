@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable
 
 from . import kills
 from .kills import Found
-from .part import Part
+from .part import Part, seed
 from .watched import CheckError, watched
 
 # What is killed, who does it, and how often in the full and in the short form.
@@ -36,17 +34,17 @@ def prove(short: bool) -> Part:
         "without it the program lives on; no mount, network link, named host or file is left.",
         ["what is killed", "times", "survived", "slowest end", "living on", "left behind"],
     )
-    seed = int(os.environ.get("PROOF_SEED") or random.randrange(2**32))
+    start = seed(short)
     with part.timed():
         for what, kill, victim, full, few in CASES:
             count = few if short else full
             try:
-                found = watched(kill, victim, count, seed, seconds=60 + 5 * count)
+                found = watched(kill, victim, count, start, seconds=60 + 5 * count)
             except CheckError as error:
-                part.expect(False, f"{what} (seed {seed}): {error}")
+                part.expect(False, f"{what} (seed {start}): {error}")
                 continue
             for failure in (*found["survived"], *found["left"]):
-                part.expect(False, f"{what} (seed {seed}): {failure}")
+                part.expect(False, f"{what} (seed {start}): {failure}")
             slowest = f"{1000 * found['slowest']:.0f} ms"
             lives = found.get("lives", "–")
             part.row(what, count, len(found["survived"]), slowest, lives, len(found["left"]))
@@ -54,6 +52,6 @@ def prove(short: bool) -> Part:
         "Whoever is orphaned becomes a child of the process that looks (PR_SET_CHILD_SUBREAPER), so none can hide; the "
         "slowest end is from the kill (of a host's init: from `Host.close`, which ends who was in it; of workers and "
         "tests: from their end) to the moment when it has no child any more. What lives on was known to be "
-        f"running when its parent was killed, and is ended afterwards. The moments come from PROOF_SEED={seed}."
+        f"running when its parent was killed, and is ended afterwards. The moments come from PROOF_SEED={start}."
     )
     return part

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-
 from . import laboratory
-from .part import Part
+from .part import Part, seed
 from .progress import say
 
 # Requests each as root and as an ordinary user, and how many of them also by the C program.
@@ -24,23 +22,22 @@ def prove(short: bool) -> Part:
         ["", "as root", "as an ordinary user"],
     )
     with part.timed():
-        answers = [_compared(part, ordinary, *EXAMPLES[short]) for ordinary in (False, True)]
+        answers = [_compared(part, ordinary, seed(short), *EXAMPLES[short]) for ordinary in (False, True)]
         _rows(part, answers, "counts", "by ")
         _rows(part, answers, "left out", "not compared: ")
         _rows(part, answers, "explained", "differs: ")
     return part
 
 
-def _compared(part: Part, ordinary: bool, examples: int, compiled: int) -> dict[str, dict[str, int]]:
+def _compared(part: Part, ordinary: bool, start: int, examples: int, compiled: int) -> dict[str, dict[str, int]]:
     who = "an ordinary user" if ordinary else "root"
     if not laboratory.ROOT and not ordinary:
         part.notes.append("Requests as root: not run, this was started by an ordinary user.")
         return {}
-    seed = secrets.randbits(32)
-    say(f"differential: {examples} requests as {who}, seed {seed}")
-    answer = laboratory.inside("oracle", str(examples), str(seed), str(compiled), ordinary=ordinary)
+    say(f"differential: {examples} requests as {who}, seed {start}")
+    answer = laboratory.inside("oracle", str(examples), str(start), str(compiled), ordinary=ordinary)
     for failure in answer["failures"]:
-        part.expect(False, f"{who}, seed {seed}: {failure}")
+        part.expect(False, f"{who}, seed {start}: {failure}")
     for by in ("unshare(1)", "the C program"):
         part.expect(answer["counts"].get(by, 0) > 0, f"{who}: nothing was compared with {by}")
     return answer

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
-
 from . import laboratory, targets
-from .part import Part
+from .part import Part, seed
 from .progress import say
 
 # Requests each as root and as an ordinary user; seconds each target is fuzzed.
@@ -29,7 +27,7 @@ def prove(short: bool) -> Part:
             if not laboratory.ROOT and not ordinary:
                 part.notes.append("Requests as root: not run, this was started by an ordinary user.")
                 continue
-            _requests(part, who, ordinary, EXAMPLES[short])
+            _requests(part, who, ordinary, EXAMPLES[short], seed(short))
         if lacks := targets.missing():
             part.expect(False, f"the parsers were not fuzzed: {lacks}")
             return part
@@ -39,7 +37,7 @@ def prove(short: bool) -> Part:
             return part
         for target in targets.TARGETS:
             say(f"fuzzing: {target}, {SECONDS[short]} s")
-            runs, covered, found = targets.run(target, SECONDS[short])
+            runs, covered, found = targets.run(target, SECONDS[short], seed(short))
             part.row(f"`fuzz/targets/{target}.rs`, {covered} edges", runs, "", "", "", int(found is not None))
             part.expect(found is None, f"{target}: {found}")
     part.kernel.append(
@@ -49,13 +47,12 @@ def prove(short: bool) -> Part:
     return part
 
 
-def _requests(part: Part, who: str, ordinary: bool, examples: int) -> None:
-    seed = secrets.randbits(32)
-    say(f"fuzzing: {examples} requests as {who}, seed {seed}")
-    answer = laboratory.inside("fuzzed", str(examples), str(seed), ordinary=ordinary)
+def _requests(part: Part, who: str, ordinary: bool, examples: int, start: int) -> None:
+    say(f"fuzzing: {examples} requests as {who}, seed {start}")
+    answer = laboratory.inside("fuzzed", str(examples), str(start), ordinary=ordinary)
     counts, failures = answer["counts"], answer["failures"]
     kinds = [counts.get(kind, 0) for kind in ("accepted", "invalid", "refused")]
     part.row(f"requests as {who}", sum(kinds), *kinds, len(failures))
     for failure in failures:
-        part.expect(False, f"{who}, seed {seed}: {failure}")
+        part.expect(False, f"{who}, seed {start}: {failure}")
     part.expect(min(kinds) > 0, f"{who}: one of the outcomes never came: {counts}")

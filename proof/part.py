@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,14 @@ from pathlib import Path
 from typing import Self
 
 DIRECTORY = Path("target/proof")
+
+
+def seed(short: bool) -> int:
+    """Return what all that is random in a run comes from; PROOF_SEED repeats a run.
+
+    Each full run is a new one. The short one always draws the same, for it is to tell what a change has broken.
+    """
+    return int(os.environ.get("PROOF_SEED") or (0 if short else random.SystemRandom().randrange(2**32)))
 
 
 @dataclasses.dataclass

@@ -34,11 +34,13 @@ def build() -> str | None:
     return None if done.returncode == 0 else done.stdout[-2000:]
 
 
-def run(target: str, seconds: int) -> tuple[int, int, str | None]:
+def run(target: str, seconds: int, start: int) -> tuple[int, int, str | None]:
     """Fuzz one target for so long; return how many inputs that were, how much code they reach, and what was found."""
     corpus = CORPUS / target
     corpus.mkdir(parents=True, exist_ok=True)
     options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=10", f"-artifact_prefix={CORPUS}/{target}-"]
+    # 0 would be one of its own choice.
+    options.append(f"-seed={start % 2**31 or 1}")
     command = [_cargo_fuzz(), "run", target, str(corpus.absolute()), "--", *options]
     done = subprocess.run(
         command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=seconds + 300
