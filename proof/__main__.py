@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
 from . import page
@@ -20,6 +21,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    # Whoever starts this in the background may have them ignored, and so would every program.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     broken = []
     for name in arguments.parts or ([] if arguments.page else PARTS):
         part = importlib.import_module(f"proof.{name}").prove(arguments.short)

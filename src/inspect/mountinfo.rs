@@ -39,8 +39,10 @@ pub fn parse(text: &[u8]) -> Result<Vec<Mount>, Errno> {
 
 /// The namespaces that are bound to a file: `net:[4026531840]` and where.
 pub fn nsfs(text: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let bound = lines(text).filter(|line| line.windows(8).any(|part| part == b" - nsfs "));
-    bound.filter_map(parse_line).map(|mount| (mount.root, mount.target)).collect()
+    // Most lines have not even the word, and are not taken apart.
+    let likely = lines(text).filter(|line| line.windows(8).any(|part| part == b" - nsfs "));
+    let bound = likely.filter_map(parse_line).filter(|mount| mount.fstype == b"nsfs");
+    bound.map(|mount| (mount.root, mount.target)).collect()
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -150,5 +152,6 @@ mod tests {
     fn bound_namespaces_are_found() {
         let text = b"1 1 0:1 / / rw - ext4 /dev/a rw\n2 1 0:4 net:[402] /run/a\\040b rw shared:1 - nsfs nsfs rw\n";
         assert_eq!(nsfs(text), [(b"net:[402]".to_vec(), b"/run/a b".to_vec())]);
+        assert_eq!(nsfs(b"1 1 0:1 / / rw - - nsfs rw\n"), []);
     }
 }
