@@ -18,11 +18,17 @@ from nested import inside, interpreter
 
 import nslab
 
-# Tells when it is ready, and leaves with 42 on SIGTERM.
+# Tells when it is ready, and leaves with 42 on SIGTERM, also on one that comes before it sleeps.
 POLITE = [
     sys.executable,
     "-c",
-    "import signal, sys\nsignal.signal(15, lambda *_: sys.exit(42))\nprint('ready', flush=True)\nsignal.pause()",
+    "import os, signal, sys\n"
+    "read, write = os.pipe()\n"
+    "os.set_blocking(write, False)\n"
+    "signal.set_wakeup_fd(write)\n"
+    "signal.signal(15, lambda *_: sys.exit(42))\n"
+    "print('ready', flush=True)\n"
+    "while os.read(read, 1): pass",
 ]
 
 
