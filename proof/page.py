@@ -52,7 +52,8 @@ def write(names: tuple[str, ...]) -> None:
     parts = [Part.load(name) for name in names if (DIRECTORY / f"{name}.json").exists()]
     for part in parts:
         # A whole one names files of the machine it was found on; it stays in target/proof.
-        part.failures = [textwrap.shorten(failure, 110, placeholder=" …") for failure in part.failures]
+        failures = [failure.replace(os.getcwd(), ".") for failure in part.failures]
+        part.failures = [textwrap.shorten(failure, 110, placeholder=" …") for failure in failures]
     missing = [name for name in names if name not in {part.name for part in parts}]
     without = f"No full run of these parts was kept: {', '.join(missing)}.\n" if missing else ""
     PAGE.parent.mkdir(exist_ok=True)
