@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import errno
 import os
-import select
 import signal
 import subprocess
 import warnings
@@ -13,12 +12,12 @@ import weakref
 
 from . import _core, _spawn
 from ._errors import SpawnError, from_core, from_os
+from ._keeper import Found, Init, has_ended, keep
 from ._namespace import names, parse_flags
-from ._process import OPTIONS, Process, _take_own
+from ._process import OPTIONS, Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Any, Self, TypeVar
@@ -57,7 +56,7 @@ class Host:
     name: str | None
     #: The pid of the init.
     pid: int
-    _keeper: _Init | _Found
+    _keeper: Init | Found
 
     def __init__(self, flags: Flags, *, name: str | None = None, persist: Path | None = None, **options: Any) -> None:
         unfit = sorted(options.keys() - (OPTIONS.keys() - _OF_PROGRAMS))
@@ -71,7 +70,7 @@ class Host:
 
             check(names(bits))
         self._begin(name, names(bits))
-        made = _keep(bits, name, self._kinds, options)
+        made = keep(bits, name, self._kinds, options)
         # With what `close` needs, should an interrupt come next.
         self.pid, self._keeper = made.pid, made
         made._known = True
@@ -128,7 +127,7 @@ class Host:
         pid, pidfd, kinds = find(name)
         host = cls.__new__(cls)
         host._begin(name, kinds)
-        host.pid, host._keeper = pid, _Found(pid, pidfd)
+        host.pid, host._keeper = pid, Found(pid, pidfd)
         host._look()
         return host
 
@@ -248,12 +247,12 @@ class Host:
             return False  # It has ended, or is another user's.
         try:
             # A zombie still has its user namespace, and is its parent's.
-            return not _has_ended(pidfd, 0)
+            return not has_ended(pidfd, 0)
         finally:
             os.close(pidfd)
 
     def _is_found(self) -> bool:
-        return isinstance(self._keeper, _Found)
+        return isinstance(self._keeper, Found)
 
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.alive else "ended"
@@ -265,7 +264,7 @@ class Host:
         """End the host and every process in it; do nothing the second time, and in a fork of this process."""
         if self._closed or os.getpid() != self._owner:
             return
-        if isinstance(self._keeper, _Found):
+        if isinstance(self._keeper, Found):
             self._closed = True
             self._keeper.forget()
             return
@@ -293,7 +292,7 @@ class Host:
             if not self._has(pid):
                 return False
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            _has_ended(pidfd, _PATIENCE)
+            has_ended(pidfd, _PATIENCE)
         except PermissionError:
             return False
         finally:
@@ -336,86 +335,3 @@ def _abandon_all() -> None:
     """End them while Python can still import what that takes."""
     for host in list(_open):
         host._abandon()
-
-
-class _Init(Process):
-    """The process that keeps the namespaces."""
-
-    _by_subprocess = True
-
-
-class _Found:
-    """The same, of another process."""
-
-    def __init__(self, pid: int, pidfd: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._pidfd = pidfd
-
-    def fileno(self) -> int:
-        if self.returncode is not None:
-            raise ValueError("the host has ended, or was closed")
-        return self._pidfd
-
-    def _look(self) -> int | None:
-        return self.poll()
-
-    def poll(self) -> int | None:
-        if self.returncode is None and _has_ended(self._pidfd, 0):
-            self.forget()
-        return self.returncode
-
-    @property
-    def namespaces(self) -> Mapping[str, NamespaceId]:
-        from ._inspect.ids import namespaces
-
-        return namespaces(self.pid)
-
-    def forget(self) -> None:
-        if self.returncode is None:
-            self.returncode = 0
-            os.close(self._pidfd)
-
-
-def _has_ended(pidfd: int, seconds: float) -> bool:
-    """Return whether the process has ended, or does so in this time."""
-    # select(2) knows no descriptor above 1023.
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(1000 * seconds))
-
-
-def _keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]) -> _Init:
-    argv = ["nslab-host", name or "", *kinds]
-    own = {**_take_own(options), "host": True}
-    # What `subprocess` passes for a call with nothing but the program.
-    process: tuple[Any, ...] = (None, {}, False, (), True, False, -1, -1, None, None, None)
-    plan = _core.plan(bits, argv, argv[0], own, *process)
-    init = _Init.__new__(_Init)
-    init._plan = plan
-    reserved = None
-    fds: list[int] = []
-    try:
-        reserved = None if name is None else _reserve(name)
-        # Called from C: no interrupt comes between the opening and our having it.
-        fds.extend(map(os.pidfd_open, [os.getpid()]))
-        fds.extend(map(os.open, ["/proc"], [os.O_RDONLY | os.O_DIRECTORY]))
-        owner, proc = fds
-        out = subprocess.DEVNULL if reserved is None else reserved.fileno()
-        init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
-    except (SpawnError, FileExistsError):
-        raise
-    except OSError as error:
-        raise from_os(error, "init") from None
-    finally:
-        list(map(os.close, fds))
-        if reserved is not None:
-            reserved.close()
-    return init
-
-
-def _reserve(name: str) -> socket.socket:
-    # Imported for named hosts only.
-    from ._hosts import reserve
-
-    return reserve(name)

@@ -14,7 +14,7 @@ import pytest
 import nslab
 from nslab import _core
 
-from .._host import _keep
+from .._keeper import keep
 from .._namespace import names
 from .child import Child
 from .inside import Inside
@@ -80,7 +80,7 @@ def _hold(request: Request) -> nslab.Process:
     """
     flags = request.flags & ~nslab.Namespace.PID
     options = {name: value for name, value in request.options.items() if name != "mount_proc"}
-    holder = _keep(flags, None, names(flags), options)
+    holder = keep(flags, None, names(flags), options)
     holder._known = True
     return holder
 

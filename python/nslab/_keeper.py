@@ -1,0 +1,103 @@
+"""What keeps the namespaces of a host: its init, which is our child, or one that another process has made."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+
+from . import _core
+from ._errors import SpawnError, from_os
+from ._process import Process, _take_own
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ._inspect.ids import NamespaceId
+
+
+class Init(Process):
+    """The process that keeps the namespaces."""
+
+    _by_subprocess = True
+
+
+class Found:
+    """The same, of another process: by its pid and its pidfd."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._pidfd = pidfd
+
+    def fileno(self) -> int:
+        if self.returncode is not None:
+            raise ValueError("the host has ended, or was closed")
+        return self._pidfd
+
+    def _look(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        if self.returncode is None and has_ended(self._pidfd, 0):
+            self.forget()
+        return self.returncode
+
+    @property
+    def namespaces(self) -> Mapping[str, NamespaceId]:
+        from ._inspect.ids import namespaces
+
+        return namespaces(self.pid)
+
+    def forget(self) -> None:
+        if self.returncode is None:
+            self.returncode = 0
+            os.close(self._pidfd)
+
+
+def has_ended(pidfd: int, seconds: float) -> bool:
+    """Return whether the process has ended, or does so in this time."""
+    # select(2) knows no descriptor above 1023.
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(1000 * seconds))
+
+
+def keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any]) -> Init:
+    """Start the init. Raises `SpawnError`, and `FileExistsError` for a name that is taken."""
+    argv = ["nslab-host", name or "", *kinds]
+    own = {**_take_own(options), "host": True}
+    # What `subprocess` passes for a call with nothing but the program.
+    process: tuple[Any, ...] = (None, {}, False, (), True, False, -1, -1, None, None, None)
+    plan = _core.plan(bits, argv, argv[0], own, *process)
+    init = Init.__new__(Init)
+    init._plan = plan
+    reserved = None
+    fds: list[int] = []
+    try:
+        reserved = None if name is None else _reserve(name)
+        # Called from C: no interrupt comes between the opening and our having it.
+        fds.extend(map(os.pidfd_open, [os.getpid()]))
+        fds.extend(map(os.open, ["/proc"], [os.O_RDONLY | os.O_DIRECTORY]))
+        owner, proc = fds
+        out = subprocess.DEVNULL if reserved is None else reserved.fileno()
+        init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
+    except (SpawnError, FileExistsError):
+        raise
+    except OSError as error:
+        raise from_os(error, "init") from None
+    finally:
+        list(map(os.close, fds))
+        if reserved is not None:
+            reserved.close()
+    return init
+
+
+def _reserve(name: str) -> socket.socket:
+    # Imported for named hosts only.
+    from ._hosts import reserve
+
+    return reserve(name)
