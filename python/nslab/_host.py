@@ -10,7 +10,7 @@ import subprocess
 import warnings
 import weakref
 
-from . import _core, _spawn
+from . import _core, _spawn, _warden
 from ._errors import SpawnError, from_core, from_os
 from ._keeper import Found, Init, has_ended, keep
 from ._namespace import names, parse_flags
@@ -234,8 +234,7 @@ class Host:
         ...     host.pids() == [process.pid], process.kill()
         (True, None)
         """
-        pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())  # noqa: PTH208
-        return sorted(pid for pid in pids if pid != self.pid and self._has(pid))
+        return sorted(pid for pid in _warden.pids() if pid != self.pid and self._has(pid))
 
     def _has(self, pid: int) -> bool:
         inodes = ((kind, self.namespaces[kind].inode) for kind in self._kinds)
@@ -270,7 +269,7 @@ class Host:
             return
         if "pid" not in self._kinds:
             # Nothing but a pid namespace ends all that is in it.
-            while sum(self._kill(pid) for pid in self.pids() if pid != self._owner):
+            while any(list(map(self._kill, set(self.pids()) - {self._owner}))):
                 self._reap()
         self._keeper.kill()
         self._closed = True
@@ -283,16 +282,16 @@ class Host:
             subprocess._active.append(self._keeper)  # type: ignore[attr-defined]
 
     def _kill(self, pid: int) -> bool:
-        """Kill a process that is in the host, and no other that has got its pid; return whether that was possible."""
+        """Kill a process that is in the host, and no other that has got its pid; return False if that is forbidden."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
-            return False
+            # Not before it may have forked.
+            return True
         try:
-            if not self._has(pid):
-                return False
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            has_ended(pidfd, _PATIENCE)
+            if self._has(pid):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                has_ended(pidfd, _PATIENCE)
         except PermissionError:
             return False
         finally:

@@ -20,11 +20,14 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 VARIABLE = "NSLAB_OWNER"
 # Seconds for what cannot be killed: who waits for a device, or belongs to another user.
 _PATIENCE = 2.0
+
+# Where others start processes all the time there is always a new one.
+_LISTINGS = 16
 
 # The processes that have one: a fork has none of its own yet.
 _guarded: set[int] = set()
@@ -54,7 +57,7 @@ def marked(word: str) -> list[int]:
     []
     """
     found = []
-    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):  # noqa: PTH208
+    for pid in pids():
         try:
             block = _environment(pid)
         except OSError:
@@ -62,6 +65,20 @@ def marked(word: str) -> list[int]:
         if VARIABLE.encode() in block and _has(block, word):
             found.append(pid)
     return found
+
+
+def pids() -> Iterator[int]:
+    """Yield the pids of all processes, of those too that appear meanwhile; see proc(5).
+
+    Who forks and ends after /proc was listed and before he is looked at escapes in his child, who is not in that list.
+    """
+    seen: set[int] = set()
+    for _ in range(_LISTINGS):
+        new = {int(entry) for entry in os.listdir("/proc") if entry.isdecimal()} - seen  # noqa: PTH208
+        if not new:
+            return
+        yield from sorted(new)
+        seen |= new
 
 
 def _environment(pid: int) -> bytes:

@@ -146,12 +146,22 @@ def kill_all_in(pid: int, flags: int) -> list[str]:
     except OSError:
         # It was killed as well. A number of a namespace is used again, so that nobody can say any more who is in it.
         return killed
-    for entry in os.listdir("/proc"):  # noqa: PTH208
-        if not entry.isdigit() or int(entry) == pid:
-            continue
-        with contextlib.suppress(OSError):
-            if os.path.samestat(Path(f"/proc/{entry}/ns/{kinds[-1]}").stat(), wanted):
-                _, name = _state_and_name(entry)
-                os.kill(int(entry), signal.SIGKILL)
-                killed.append(f"{name} (pid {entry})")
+    from .._warden import pids
+
+    seen = {pid}
+    # Any of them may have forked before it was killed.
+    while found := [other for other in pids() if other not in seen and _is_in(other, kinds[-1], wanted)]:
+        seen.update(found)
+        for other in found:
+            with contextlib.suppress(OSError):
+                _, name = _state_and_name(str(other))
+                os.kill(other, signal.SIGKILL)
+                killed.append(f"{name} (pid {other})")
     return killed
+
+
+def _is_in(pid: int, kind: str, namespace: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(Path(f"/proc/{pid}/ns/{kind}").stat(), namespace)
+    except OSError:
+        return False
