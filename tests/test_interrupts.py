@@ -147,11 +147,11 @@ def _interrupted_at(call: Callable[[], object], moment: int | None) -> str | Non
         code, caller = frame.f_code, frame.f_back
         # Who has been given the result looks after it; what a destructor raises is printed and forgotten.
         given = event == "return" and caller is not None and caller.f_code in outside
-        # Between the body of a `with` and the release of a lock written in C no signal handler runs.
-        leaving = event == "c_call" and getattr(argument, "__name__", "") == "__exit__"
+        # Between a lock written in C and the body of its `with` no signal handler runs. Python 3.15 profiles both ends.
+        at_lock = (event, getattr(argument, "__name__", "")) in {("c_return", "__enter__"), ("c_call", "__exit__")}
         # Where `threading` itself would lose a lock for ever.
-        leaving = leaving or (code.co_name == "__enter__" and code.co_filename == threading.__file__)
-        if given or leaving or code in outside or code.co_name == "_forsaken" or moment is None:
+        at_lock = at_lock or (code.co_name == "__enter__" and code.co_filename == threading.__file__)
+        if given or at_lock or code in outside or code.co_name == "_forsaken" or moment is None:
             return
         count += 1
         if count > moment:
