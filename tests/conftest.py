@@ -200,8 +200,7 @@ def reachable_by_others(paths: list[str]) -> str:
     """
     closed: dict[str, list[str]] = {}
     for path in map(Path, sorted(set(paths))):
-        shut = [str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
-        if shut:
+        if shut := shut_on_the_way(path):
             closed.setdefault(shut[0], []).append(str(path))
     lines = ["set -e"]
     for cover, wanted in closed.items():
@@ -214,13 +213,21 @@ def reachable_by_others(paths: list[str]) -> str:
     return "\n".join(lines)
 
 
+def shut_on_the_way(path: Path) -> list[str]:
+    """Return the directories on the way to it, from the root on, that are closed to others."""
+    return [str(parent) for parent in reversed(path.parents) if not parent.stat().st_mode & 0o001]
+
+
 def as_ordinary_user(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a shell command as uid 65534 without groups and capabilities; ``$PYTHON`` is this interpreter."""
     repository = str(Path(__file__).parent.parent)
-    script = reachable_by_others([repository, sys.prefix, sys.base_prefix])
+    needed = [repository, sys.prefix, sys.base_prefix]
+    script = reachable_by_others(needed)
+    # Without root's own directories: one that may not be searched turns ENOENT into EACCES, see execvp(3).
+    path = [each for each in os.get_exec_path() if Path(each).is_dir() and not shut_on_the_way(Path(each, "program"))]
     drop = "exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all"
     script += f"\ncd '{repository}'\nexport HOME=/tmp TMPDIR=/tmp PYTHONDONTWRITEBYTECODE=1\n{drop} sh -c \"$0\""
-    env = {**os.environ, "PYTHON": sys.executable}
+    env = {**os.environ, "PATH": os.pathsep.join(path), "PYTHON": sys.executable}
     return nslab.run(
         "mnt",
         ["/bin/sh", "-c", script, command],
