@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import with_user
+from nested import fork
 
 import nslab
 from nslab import _warden
@@ -99,10 +100,10 @@ def test_ten_megabytes(sh: nslab.Shell) -> None:
 
 def test_the_output_streams(sh: nslab.Shell) -> None:
     pieces: list[tuple[float, str]] = []
-    done = sh.run("echo 1; sleep 0.2; echo 2", output=lambda text: pieces.append((time.monotonic(), text)))
+    done = sh.run("echo 1; sleep 1; echo 2", output=lambda text: pieces.append((time.monotonic(), text)))
     assert done.stdout is None
     assert [text for _, text in pieces] == ["1\n", "2\n"]
-    assert pieces[1][0] - pieces[0][0] > 0.1
+    assert pieces[1][0] - pieces[0][0] > 0.5
 
 
 def test_a_program_that_leaves_the_terminal_raw(sh: nslab.Shell) -> None:
@@ -125,7 +126,7 @@ def test_a_timeout_leaves_the_shell_alive(sh: nslab.Shell, script: str) -> None:
 
 
 def test_an_interrupt_leaves_the_shell_alive(sh: nslab.Shell) -> None:
-    timer = threading.Timer(0.2, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer = threading.Timer(1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt, match="Ctrl-C ended it; the shell lives"):
         sh.run("sleep 60; echo not reached")
@@ -135,7 +136,7 @@ def test_an_interrupt_leaves_the_shell_alive(sh: nslab.Shell) -> None:
 
 def test_what_jobs_write_between_scripts_is_kept(sh: nslab.Shell, capsys: pytest.CaptureFixture[str]) -> None:
     sh.run("(sleep 0.2; echo late) &")
-    time.sleep(0.4)
+    time.sleep(2)
     assert sh.run("echo now").stdout.replace("\n", " ").split()[-1] == "now"
     sh.show()
     assert "late" in capsys.readouterr().out
@@ -179,10 +180,63 @@ def test_another_process_can_join_it(sh: nslab.Shell) -> None:
     assert done.stdout == "lab\n"
 
 
-@pytest.mark.parametrize("options", [{"stdin": 0}, {"stdout": -1}, {"text": True}, {"start_new_session": True}])
-def test_its_streams_are_the_terminal(options: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="is not for a shell: it has a terminal of its own"):
-        nslab.shell(0, **options)
+@pytest.mark.parametrize("option", ["stdin", "stdout", "text", "bufsize", "start_new_session", "shell", "executable"])
+def test_what_is_not_for_a_shell(option: str) -> None:
+    with pytest.raises(TypeError, match=f"{option} is not for a shell: it is a bash with a terminal of its own"):
+        nslab.shell(0, **{option: None})
+
+
+def test_its_environment_and_its_descriptors_are_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "leaked")
+    with open("/etc/hostname") as file, nslab.shell(0, env={}, pass_fds=[file.fileno()]) as shell:
+        assert shell.run("echo [$SECRET]").stdout == "[]\n"
+        assert shell.run(f"readlink /proc/$$/fd/{file.fileno()}").stdout == "/etc/hostname\n"
+    vars(shell).clear()
+    _warden.stop()
+
+
+def test_input_that_a_terminal_has_no_room_for_at_once(sh: nslab.Shell) -> None:
+    assert sh.run("wc -c", input="x\n" * 100_000).stdout == "200000\n"
+    assert sh.run("head -n 1; wc -c", input="x" * 4095 + "\n").stdout == "x" * 4095 + "\n0\n"
+    with pytest.raises(ValueError, match="a line of input has more than 4095 bytes: a terminal cuts it"):
+        sh.run("cat", input="x" * 4096)
+    # Nobody reads the rest, and the next script does not get it.
+    assert sh.run("head -n 1 >/dev/null; echo on", input="x\n" * 100_000).stdout == "on\n"
+    assert sh.run("cat", input="mine\n").stdout == "mine\n"
+
+
+def test_a_timeout_of_who_never_stops_writing(sh: nslab.Shell) -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        sh.run("yes", timeout=0.2, output=lambda text: None)
+    assert sh.run("echo on").stdout.endswith("on\n")
+
+
+def test_a_script_is_text(sh: nslab.Shell) -> None:
+    with pytest.raises(TypeError, match="a script is text, not list"):
+        sh.run(["echo", "x"])  # type: ignore[arg-type]
+
+
+def test_a_fork_has_no_shell_to_end(sh: nslab.Shell) -> None:
+    if not (pid := fork()):
+        sh.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0) == (pid, 0)
+    assert sh.run("echo on").stdout == "on\n"
+
+
+def test_with_standard_input_closed() -> None:
+    flags, options = with_user("uts", {})
+    script = (
+        f"import nslab, time; sh = nslab.shell({flags}, **{options}); time.sleep(1); print(sh.run('echo on').stdout)"
+    )
+    closed = ["sh", "-c", '"$@" <&-', "sh", sys.executable, "-c", script]
+    assert subprocess.run(closed, capture_output=True, text=True, check=True).stdout == "on\n\n"
+
+
+def test_a_script_may_take_any_descriptor(sh: nslab.Shell) -> None:
+    for number in range(3, 10):
+        assert sh.run(f"exec {number}>/dev/null; echo {number}").stdout == f"{number}\n"
+        assert sh.run(f"readlink /proc/$$/fd/{number}").stdout == "/dev/null\n"
 
 
 def test_a_script_with_nul(sh: nslab.Shell) -> None:

@@ -40,9 +40,16 @@ _LINE = 'eval "$__nslab_script" {fd}>&-\n'
 # End of file, for each program of a script that reads more than it was given.
 _EOF = "\x04" * 32
 _COLUMNS, _LINES = 80, 24
+# In bytes, without the newline: what the kernel keeps of one in canonical mode.
+_LONGEST_LINE = 4095
+# Far above what bash takes for itself (10 to 20, and 255), and below the usual limit.
+_CHANNEL = 200
 # Seconds for the answer to each signal of an interrupt.
-_MOMENT = 0.3
+_MOMENT = 0.5
 _count = iter(range(1, 1 << 62))
+# What its terminal decides, and what would make another program of it.
+_NOT_FOR_IT = {"stdin", "stdout", "stderr", "text", "encoding", "errors", "universal_newlines", "bufsize", "pipesize"}
+_NOT_FOR_IT |= {"start_new_session", "process_group", "shell", "executable"}
 
 
 class ShellEndedError(RuntimeError):
@@ -62,9 +69,8 @@ class Shell:
     """
 
     def __init__(self, flags: Flags = 0, **options: Any) -> None:
-        streams = {"stdin", "stdout", "stderr", "text", "encoding", "errors", "start_new_session"} & options.keys()
-        if streams:
-            raise TypeError(f"{min(streams)} is not for a shell: it has a terminal of its own")
+        if not_for_it := sorted(_NOT_FOR_IT & options.keys()):
+            raise TypeError(f"{not_for_it[0]} is not for a shell: it is a bash with a terminal of its own")
         _warden.guard()
         self._word = f"{_warden.owner()}/shell{next(_count)}"
         self._number = 0
@@ -72,28 +78,37 @@ class Shell:
         #: The exit status of the last script, as ``$?`` has it.
         self.status = 0
         self._late: list[str] = []
-        self._terminal, self._other = os.openpty()
-        self._control, theirs = socket.socketpair()
+        self._untyped = b""
+        self._owner = os.getpid()
+        self._terminal = self._other = -1
+        self._control, low = socket.socketpair()
+        # A number that no script takes for itself.
+        theirs = -1
         try:
+            self._terminal, self._other = os.openpty()
+            theirs = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _CHANNEL)
             self._set_terminal()
             self._start(flags, theirs, options)
         except BaseException:
             self._close_files()
             raise
         finally:
-            theirs.close()
+            low.close()
+            if theirs >= 0:
+                os.close(theirs)
         self._answer(time.monotonic() + 10, _ignore)
 
-    def _start(self, flags: Any, theirs: socket.socket, options: dict[str, Any]) -> None:
+    def _start(self, flags: Any, theirs: int, options: dict[str, Any]) -> None:
         setup = os.memfd_create("bashrc")
         try:
-            os.write(setup, _SETUP.format(fd=theirs.fileno(), rc=setup).encode())
+            os.write(setup, _SETUP.format(fd=theirs, rc=setup).encode())
             os.lseek(setup, 0, os.SEEK_SET)
-            self._line = _LINE.format(fd=theirs.fileno())
+            self._line = _LINE.format(fd=theirs)
             # setsid(1) makes the terminal the controlling one, without which there is no Ctrl-C and no job control.
             argv = ["setsid", "--ctty", "bash", "--noprofile", "--noediting", "--rcfile", f"/dev/fd/{setup}", "-i"]
-            fds = [theirs.fileno(), setup]
-            environment = {"TERM": "xterm-256color", **(options.pop("env", None) or os.environ), "HISTFILE": ""}
+            fds = [theirs, setup, *options.pop("pass_fds", ())]
+            given = options.pop("env", None)
+            environment = {"TERM": "xterm-256color", **(os.environ if given is None else given), "HISTFILE": ""}
             environment[_warden.VARIABLE] = _warden.environment(self._word)[_warden.VARIABLE]
             options = {"kill_child": True, **options, "env": environment, "pass_fds": fds}
             #: The bash itself.
@@ -167,8 +182,12 @@ class Shell:
         `subprocess.TimeoutExpired`, `subprocess.CalledProcessError`. After a timeout and after a `KeyboardInterrupt`
         the shell lives, if it is not the bash itself that had to be killed.
         """
+        if not isinstance(script, str):
+            raise TypeError(f"a script is text, not {type(script).__name__}: shlex.join() makes one of a list of words")
         if "\0" in script:
             raise ValueError("a script must not contain NUL")
+        if max(map(len, input.encode().split(b"\n"))) > _LONGEST_LINE:
+            raise ValueError(f"a line of input has more than {_LONGEST_LINE} bytes: a terminal cuts it, see termios(3)")
         texts: list[str] = []
         deadline = None if timeout is None else time.monotonic() + timeout
         self._send(script, input)
@@ -198,22 +217,27 @@ class Shell:
         termios.tcsetattr(self._other, termios.TCSANOW, self._mode)
         self._number += 1
         self._control.sendall(f"{self._number}\0{script}\0".encode())
-        self._write(self._line + typed + _EOF)
+        self._untyped = (self._line + typed + _EOF).encode()
+        self._type()
 
-    def _write(self, text: str) -> None:
+    def _type(self) -> None:
+        """Type as much as the terminal has room for."""
         with suppress(BlockingIOError):
-            os.write(self._terminal, text.encode())
+            while self._untyped:
+                self._untyped = self._untyped[os.write(self._terminal, self._untyped) :]
 
     def _answer(self, deadline: float | None, sink: Callable[[str], object]) -> bool:
         """Pass the output on until the script has ended, or the bash with it; False when the time is over first."""
         poll = select.poll()
-        for file in (self._terminal, self._control.fileno(), self.process.fileno()):
+        for file in (self._control.fileno(), self.process.fileno()):
             poll.register(file, select.POLLIN)
         while True:
+            poll.register(self._terminal, select.POLLIN | (select.POLLOUT if self._untyped else 0))
             left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
             ready = {fd for fd, _ in poll.poll(left)}
             if not ready:
                 return False
+            self._type()
             ended = self.process.fileno() in ready
             over = self._control.fileno() in ready and self._status()
             self._read(sink)
@@ -221,15 +245,18 @@ class Shell:
                 self.status = self.process.wait()
             if ended or over:
                 return True
+            if deadline is not None and time.monotonic() > deadline:
+                # There may always be something to read.
+                return False
 
     def _status(self) -> bool:
         """Take the report that bash makes when a script has ended; False if it is of an earlier one."""
         found = False
         # An interrupt that comes late makes bash report the same script twice.
         for report in self._control.recv(4096).split(b"\0")[:-1]:
-            number, status = map(int, report.split())
-            if number == self._number:
-                self.status, found = status, True
+            number, _, status = report.partition(b" ")
+            if number == str(self._number).encode() and status.isdigit():
+                self.status, found = int(status), True
         return found
 
     def _read(self, sink: Callable[[str], object]) -> None:
@@ -244,16 +271,21 @@ class Shell:
 
     def _stop(self, sink: Callable[[str], object]) -> str:
         """End the script that runs, as far as it takes, and return what it took."""
-        self._write("\x03")
+        # What nobody has read would be in its way.
+        termios.tcflush(self._other, termios.TCIFLUSH)
+        self._untyped = b"\x03"
+        self._type()
         if self._answer(time.monotonic() + _MOMENT, sink):
             return "interrupted: Ctrl-C ended it; the shell lives"
         for number in (signal.SIGTERM, signal.SIGKILL):
             job = os.tcgetpgrp(self._terminal)
+            sent = "Ctrl-C, late,"
             if job > 0 and job != self.pid:
+                sent = f"not Ctrl-C but {number.name}"
                 with suppress(ProcessLookupError):
                     os.killpg(job, number)
-                if self._answer(time.monotonic() + _MOMENT, sink):
-                    return f"interrupted: not Ctrl-C but {number.name} ended it; the shell lives"
+            if self._answer(time.monotonic() + _MOMENT, sink):
+                return f"interrupted: {sent} ended it; the shell lives"
         self.process.kill()
         self._answer(None, sink)
         return "interrupted: the bash itself had to be killed"
@@ -264,14 +296,16 @@ class Shell:
         """End the bash and everything that was started in it."""
         if self._terminal < 0:
             return
-        self.process.kill()
-        _warden.end_marked(self._word)
-        self.process.wait()
+        # A fork has copies of the files, and that is all.
+        if os.getpid() == self._owner:
+            self.process.kill()
+            _warden.end_marked(self._word)
+            self.process.wait()
         self._close_files()
 
     def _close_files(self) -> None:
         self._control.close()
-        for file in (self._terminal, self._other):
+        for file in {self._terminal, self._other} - {-1}:
             os.close(file)
         self._terminal = self._other = -1
 
