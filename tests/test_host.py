@@ -206,6 +206,21 @@ def test_a_host_that_died(flags: str) -> None:
     made.close()
 
 
+def test_a_stranger_in_a_namespace_with_a_used_number_lives() -> None:
+    with host("uts") as made:
+        number = made.namespaces["uts"].inode
+        os.kill(made.pid, signal.SIGKILL)
+        select.select([made], [], [])
+        strangers: list[nslab.Process] = []
+        # The kernel gives the number to one of the next.
+        while not strangers or (strangers[-1].namespaces["uts"].inode != number and len(strangers) < 1000):
+            strangers.append(nslab.spawn("uts", ["cat"], stdin=nslab.PIPE))
+        assert made.pids() == []
+    for stranger in strangers:
+        assert stranger.poll() is None
+        stranger.communicate()
+
+
 @pytest.mark.unprivileged
 def test_closing_twice_and_using_it_closed() -> None:
     made = host("uts")

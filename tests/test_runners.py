@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from conftest import with_user
+from nested import interpreter
 
 import nslab
 from nslab import _warden
@@ -41,7 +44,7 @@ def baton() -> Iterator[int]:
         os.close(writer)
         poll = select.poll()
         poll.register(reader, 0)
-        assert poll.poll(0) == [(reader, select.POLLHUP)]
+        assert poll.poll(10_000) == [(reader, select.POLLHUP)]
     finally:
         os.close(reader)
 
@@ -59,3 +62,16 @@ def test_in_a_host() -> None:
     for _ in range(10):
         with baton() as writer, nslab.Host(flags, **options) as host:
             host.run(_RUNNER, pass_fds=[writer], check=True)
+
+
+def owner(flags: int, options: dict[str, Any], runner: list[str], writer: int) -> None:
+    host = nslab.Host(flags, **options)
+    host.run(runner, pass_fds=[writer], check=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_when_the_owner_of_a_host_is_killed() -> None:
+    for _ in range(10):
+        with baton() as writer:
+            command = interpreter(owner, *with_user("uts", {}), _RUNNER, writer)
+            assert subprocess.run(command, pass_fds=[writer], check=False).returncode == -signal.SIGKILL

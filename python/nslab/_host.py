@@ -246,9 +246,21 @@ class Host:
             return False  # It has ended, or is another user's.
         try:
             # A zombie still has its user namespace, and is its parent's.
-            return not has_ended(pidfd, 0)
+            return not has_ended(pidfd, 0) and (self.alive or self._is_in_the_same(pid))
         finally:
             os.close(pidfd)
+
+    def _is_in_the_same(self, pid: int) -> bool:
+        """Decide without the init, after whose end an inode may already be that of another namespace."""
+        from ._inspect.ids import namespaces
+
+        try:
+            found = namespaces(pid)
+        except OSError:
+            return False
+        # Before Linux 6.18 there are no numbers, so nobody can say.
+        ours = ((found[kind].id, self.namespaces[kind].id) for kind in self._kinds)
+        return any(theirs == mine and mine is not None for theirs, mine in ours)
 
     def _is_found(self) -> bool:
         return isinstance(self._keeper, Found)
@@ -271,6 +283,8 @@ class Host:
             # Nothing but a pid namespace ends all that is in it.
             while any(list(map(self._kill, set(self.pids()) - {self._owner}))):
                 self._reap()
+        # Should an interrupt come now, its last reference reaps it.
+        self._keeper._known = False
         self._keeper.kill()
         self._closed = True
         try:
@@ -279,6 +293,7 @@ class Host:
             self._keeper.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             # Somebody's child; ours is a zombie when that has been reaped.
+            self._keeper._known = True
             subprocess._active.append(self._keeper)  # type: ignore[attr-defined]
 
     def _kill(self, pid: int) -> bool:

@@ -100,8 +100,13 @@ def end_marked(word: str) -> int:
     ended: set[int] = set()
     deadline = time.monotonic() + _PATIENCE
     # A process may fork while it is looked for, so look again.
-    while (left := [pid for pid in marked(word) if pid != os.getpid()]) and time.monotonic() < deadline:
-        ended.update(pid for pid in left if _kill(pid, word))
+    while left := [pid for pid in marked(word) if pid != os.getpid()]:
+        killed = [pid for pid in left if _kill(pid, word)]
+        ended.update(killed)
+        if killed:
+            deadline = time.monotonic() + _PATIENCE
+        elif time.monotonic() > deadline:
+            break
     return len(ended)
 
 
@@ -110,11 +115,15 @@ def guard() -> None:
     if os.getpid() in _guarded or not sys.executable:
         return
     import atexit
+    import fcntl
     from subprocess import DEVNULL
 
     from ._process import Process
 
-    pidfd = os.pidfd_open(os.getpid())
+    # Not one of the standard streams, which this process may have closed.
+    low = os.pidfd_open(os.getpid())
+    pidfd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(low)
     try:
         program = [*_ORPHAN, sys.executable, "-I", "-S", __file__, owner(), str(pidfd)]
         streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
