@@ -4,6 +4,7 @@
 //! be killed when the worker retires. This thread lives as long as the process. Threads do not survive a fork, so a
 //! forked process starts its own.
 
+use std::sync::Once;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -19,6 +20,11 @@ struct Keeper {
 }
 
 static KEEPER: Published<Keeper> = Published::new();
+
+/// A fork may have the same pid, where both are the first process of a namespace.
+extern "C" fn forget() {
+    KEEPER.clear();
+}
 
 /// Runs the job on the keeper thread and waits for its result.
 ///
@@ -40,6 +46,8 @@ pub fn run<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Resul
 }
 
 fn start() -> Result<Keeper, Errno> {
+    static IN_FORKS: Once = Once::new();
+    IN_FORKS.call_once(|| sys::at_fork_in_child(forget));
     let (jobs, queue) = mpsc::channel::<Job>();
     // A signal meant for the process must find one of the caller's threads, not this one.
     let mask = sys::set_signal_mask(SignalMask::MAX)?;

@@ -42,8 +42,8 @@ mod _core {
     use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{
-        KnownNamespaces, PyPlan, bind, make_private, namespaces, open_namespace, plan, setns, table, unmount,
-        unshare_fs,
+        KnownNamespaces, PyPlan, bind, make_private, namespaces, open_namespace, plan, setns, start_keeper, table,
+        unmount, unshare_fs,
     };
 }
 
@@ -51,6 +51,12 @@ mod _core {
 type TableRow = (&'static str, u32, &'static str, &'static str, &'static str, &'static str, &'static str);
 /// Type, device, inode, id.
 type IdRow = (&'static str, u64, u64, Option<u64>);
+
+/// Starts the thread that clones for ``kill_child``, unless it runs.
+#[pyfunction]
+fn start_keeper() -> PyResult<()> {
+    crate::keeper::run(|| ()).map_err(os_error)
+}
 
 /// The table of namespace types, a row each.
 #[pyfunction]

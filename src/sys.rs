@@ -981,10 +981,22 @@ pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     owned(dup_above(fd.as_raw_fd(), 3).map(register))
 }
 
+/// A copy of it that is none of the standard streams.
+pub fn copy_above_stdio(fd: &OwnedFd) -> Result<OwnedFd> {
+    owned(dup_above(fd.as_raw_fd(), 3).map(register))
+}
+
 /// Takes ownership of a descriptor that a clone has written to memory.
 pub fn adopt(raw: RawFd) -> Option<OwnedFd> {
     // SAFETY: only called with the number that `CLONE_PIDFD` stored, once.
     (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// `pthread_atfork(3)`: has this called in each child of a fork, where only functions that are safe in signal handlers
+/// may be called.
+pub fn at_fork_in_child(handler: extern "C" fn()) {
+    // SAFETY: the handler is a function of this library, which is never unloaded.
+    unsafe { libc::pthread_atfork(None, None, Some(handler)) };
 }
 
 /// A pidfd of the calling thread (Linux 6.9) or, before that, of the process.
@@ -1227,6 +1239,11 @@ impl<T: Sync> Published<T> {
     pub fn get(&self) -> Option<&'static T> {
         // SAFETY: only `publish` stores here, values that are never freed.
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Forgets it.
+    pub fn clear(&self) {
+        self.0.store(ptr::null_mut(), Ordering::Release);
     }
 
     /// Publishes a value for the rest of the process's life in place of `old`; if another thread was quicker, drops it

@@ -228,6 +228,8 @@ def test_only_the_maker_enters() -> None:
 
 def refused_to_nobody() -> tuple[str, int, str]:
     with nslab.Host("user net", map_root_user=True) as host:
+        # Once per process: the thread for `kill_child`, which must not be born inside.
+        nslab.run(0, ["true"], kill_child=True)
         before = snapshot()
         try:
             with host.enter("net"):
@@ -242,3 +244,43 @@ def test_without_the_right_to() -> None:
     step, number, hint = as_nobody(refused_to_nobody)
     assert (step, number) == ("setns", errno.EPERM)
     assert "CAP_SYS_ADMIN" in hint
+
+
+def test_a_thread_that_was_started_inside_keeps_nobody_there() -> None:
+    with nslab.Host("mnt") as host:
+
+        def visit() -> None:
+            before, go_on = here("mnt"), threading.Event()
+            with host.enter("mnt"):
+                thread = threading.Thread(target=go_on.wait)
+                thread.start()
+            assert here("mnt") == before
+            go_on.set()
+            thread.join()
+
+        in_a_thread(visit)
+
+
+@pytest.mark.parametrize("kill_child", [False, True])
+def test_programs_that_are_started_inside_are_inside(kill_child: bool) -> None:
+    kinds = ["ipc", "mnt", "net", "uts"]
+    with nslab.Host(kinds) as host:
+
+        def visit() -> None:
+            with host.enter(kinds):
+                os.chdir("/proc")
+                process = nslab.spawn(0, ["sleep", "60"], kill_child=kill_child)
+                function = nslab.call(0, os.stat, "/proc/self/ns/uts")
+            assert os.readlink(f"/proc/{process.pid}/cwd") == "/proc"
+            assert function.st_ino == host.namespaces["uts"].inode
+            for kind in kinds:
+                # Also when this thread is somewhere else.
+                assert process.namespaces[kind] == host.namespaces[kind]
+                assert inode(kind, process.pid) == host.namespaces[kind].inode
+            process.kill()
+            process.wait()
+            assert nslab.run(0, ["true"], kill_child=kill_child).returncode == 0
+            with nslab.spawn(0, ["cat"], kill_child=kill_child, stdin=nslab.PIPE) as later:
+                assert inode("net", later.pid) == here("net")
+
+        in_a_thread(visit)

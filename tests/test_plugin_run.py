@@ -56,6 +56,18 @@ def test_ends_as_pytest_does(tmp_path: Path) -> None:
     assert "-42" in run.output and run.status == 2
 
 
+def test_both_are_pid_1(tmp_path: Path) -> None:
+    """The thread that clones for `kill_child` is the run's, and the fork has the same pid."""
+    text = """
+import os, nslab, pytest
+def test_outside(): assert nslab.call(0, os.getpid) > 1
+@pytest.mark.namespaces("pid mnt", mount_proc=True, timeout=30)
+def test_inside(): assert nslab.call(0, os.getpid) > 1
+"""
+    run = inner_pytest.run(tmp_path, text, "--nslab=user mnt pid")
+    assert run.outcomes() == {"test_outside": "passed", "test_inside": "passed"}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_ends_by_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "test_inner.py").write_text(

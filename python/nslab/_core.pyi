@@ -33,6 +33,7 @@ __all__ = [
     "processes",
     "relations",
     "setns",
+    "start_keeper",
     "table",
     "unmount",
     "unshare_fs",
@@ -198,6 +199,9 @@ def table() -> list[tuple[str, int, str, str, str, str, str]]:
 
 def setns(fd: int, bits: int) -> None:
     """Moves the calling thread into namespaces."""
+
+def start_keeper() -> None:
+    """Starts the thread that clones for ``kill_child``, unless it runs."""
 
 def unshare_fs() -> None:
     """Gives the calling thread a root, a directory and a umask of its own, see unshare(2)."""

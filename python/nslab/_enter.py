@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
+from itertools import repeat, starmap
+from pathlib import Path
 
 from . import _core
 from ._namespace import names, parse_flags
+from ._process import entered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
+    from typing import Any, Self
 
     from ._host import Host
 
@@ -20,8 +24,6 @@ _NEVER = {
     "user": "the kernel moves no process with several threads into a user namespace, and none back",
     "time": "the kernel moves no process with several threads into a time namespace",
 }
-
-_entered = threading.local()
 
 
 class Entered:
@@ -44,26 +46,37 @@ class Entered:
         self._host, self._bits, self._kinds = host, bits, kinds
         self._back: list[tuple[int, int]] = []
         self._places: list[int] = []
+        #: What it enters: a descriptor for each type.
+        self.namespaces: dict[str, int] = {}
         self._thread = 0
 
     def __enter__(self) -> Self:
         if self._thread:
             raise RuntimeError("this block has been entered already")
         [(pidfd, *_)] = self._host._to_join()
+        # What starts inside for all of the process must not be inside.
+        _core.start_keeper()
+        own = [f"/proc/thread-self/ns/{kind}" for kind in self._kinds]
+        bits = [parse_flags(kind) for kind in self._kinds]
+        keys = [self._host.namespaces[kind].key() for kind in self._kinds]
         try:
-            for kind in self._kinds:
-                fd = os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY)
-                self._back.append((fd, parse_flags(kind)))
+            # In C from the opening to our having it, so that no exception of a signal handler comes between.
             if "mnt" in self._kinds:
-                self._places = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in ("/", ".")]
+                self._places.extend(map(os.open, ("/", "."), repeat(os.O_PATH | os.O_DIRECTORY)))
+            self._back.extend(zip(map(os.open, own, repeat(os.O_RDONLY)), bits, strict=True))
+            self.namespaces.update(zip(self._kinds, starmap(_core.open_namespace, keys), strict=True))
+            if self._places:
                 # The kernel moves nobody whose root and directory are shared with other threads.
                 _core.unshare_fs()
             _core.setns(pidfd, self._bits)
+            self._thread = threading.get_ident()
+            _stack().append(self)
         except BaseException:
+            # Where it was refused, so is the way back, which then is not needed.
+            with suppress(OSError):
+                self._return()
             self._close()
             raise
-        self._thread = threading.get_ident()
-        _stack().append(self)
         return self
 
     def __exit__(
@@ -73,14 +86,25 @@ class Entered:
             raise RuntimeError("a thread moves only itself back: leave the block in the thread that entered it")
         if _stack()[-1] is not self:
             raise RuntimeError("the thread has entered another namespace since: leave that block first")
-        _stack().pop()
         try:
-            for fd, bit in self._back:
-                _core.setns(fd, bit)
-            if self._places:
-                self._restore_directories()
+            self._return()
+        except BaseException:
+            # The exception of a signal handler, most probably: all of it again.
+            self._return()
+            raise
         finally:
             self._close()
+
+    def _return(self) -> None:
+        if self._places:
+            # Again: a thread that was started inside shares them.
+            _core.unshare_fs()
+        for fd, bit in self._back:
+            _core.setns(fd, bit)
+        if self._places:
+            self._restore_directories()
+        if self in _stack():
+            _stack().remove(self)
 
     def _restore_directories(self) -> None:
         """Entering a mount namespace has put the thread at its root."""
@@ -91,14 +115,25 @@ class Entered:
         os.fchdir(directory)
 
     def _close(self) -> None:
-        for fd in [*(fd for fd, _ in self._back), *self._places]:
-            os.close(fd)
-        self._back, self._places = [], []
+        fds = [*(fd for fd, _ in self._back), *self._places, *self.namespaces.values()]
+        # First: what is closed twice may be somebody else's the second time.
+        self._back, self._places, self.namespaces = [], [], {}
+        list(map(os.close, fds))
 
 
 def _stack() -> list[Entered]:
     """Return what the calling thread is inside of, the innermost last."""
-    if not hasattr(_entered, "stack"):
-        _entered.stack = []
-    stack: list[Entered] = _entered.stack
+    if not hasattr(entered, "stack"):
+        entered.stack = []
+    stack: list[Entered] = entered.stack
     return stack
+
+
+def joining(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a spawn for a child that another thread clones: it must get into what this one is in."""
+    inside: dict[str, int] = {}
+    for each in _stack():
+        inside.update(each.namespaces)
+    join = options.get("join")
+    where = {} if "mnt" not in inside or options.get("cwd") is not None else {"cwd": Path.cwd()}
+    return {**options, **where, "join": [*inside.values(), *([] if join is None else [join])]}

@@ -7,9 +7,10 @@ import operator
 import os
 import subprocess
 import sys
+import threading
 
 from . import _core, _options
-from ._errors import SpawnError, from_os
+from ._errors import SpawnError, from_core, from_os
 from ._namespace import parse_flags
 
 TYPE_CHECKING = False
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 else:
     PopenBase = subprocess.Popen
 
+
+#: Has, as ``stack``, what `Host.enter` has put this thread into.
+entered = threading.local()
 
 # Every option that `subprocess.Popen` does not have, and what turns it into what the core takes, if that differs.
 OPTIONS: dict[str, Callable[[Any], Any] | None] = {
@@ -77,6 +81,8 @@ class Process(_core.Child, PopenBase):
     _plan: _core.Plan | None = None
     # Whether somebody has it: until then it ends with its last reference, whatever exception came.
     _known = False
+    # Its namespaces, where they had to be noted at once.
+    _rows: Any = None
     # Whether a call with nothing but the program takes the general way too.
     _by_subprocess = False
 
@@ -89,10 +95,18 @@ class Process(_core.Child, PopenBase):
         self._known = True
 
     def _make(self, args: Any, positional: tuple[Any, ...], flags: Any, options: dict[str, Any]) -> None:
+        is_inside = getattr(entered, "stack", None)
+        if is_inside and options.get("kill_child"):
+            from ._enter import joining
+
+            options = joining(options)
         try:
             in_full = positional or self._by_subprocess or subprocess._active  # type: ignore[attr-defined]
             if in_full or not self._start(flags, args, options):
                 self._make_in_full(args, positional, flags, options)
+            if is_inside:
+                # Later the thread may be elsewhere.
+                self._rows = self._namespaces()
         except BaseException as error:
             self._give_up(error)
             raise
@@ -156,6 +170,8 @@ class Process(_core.Child, PopenBase):
 
     def _run_plan(self, plan: _core.Plan, *streams: int) -> None:
         stdin, _, _, stdout, _, stderr = streams
+        if min(stdin, stdout, stderr) < -1:
+            raise from_core(errno.EBADF, "stdio", str(min(stdin, stdout, stderr)), None)
         self._run(plan, stdin, stdout, stderr)
         self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 
@@ -241,14 +257,14 @@ class Process(_core.Child, PopenBase):
         """
         from ._inspect.ids import from_rows
 
-        return from_rows(self._namespaces(), self.pid)
+        return from_rows(self._rows or self._namespaces(), self.pid)
 
     @property
     def plan(self) -> Plan:
         """The `Plan` that was run."""
         from ._plan import Plan
 
-        return Plan(self._made_plan(), self.args)
+        return Plan(self._made_plan(), self.args, {})
 
     @property
     def timeline(self) -> tuple[StepTime, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 
-from ._process import Process
+from ._process import Process, entered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def _forwarded(declared: Function) -> Function:
         process = new(Process)
         try:
             # After a program has run every line of Python is cold: most calls need no more of it than this.
-            if still_alive or not process._start(flags, argv, options):
+            if getattr(entered, "stack", None):
+                process._make(argv, (), flags, options)
+            elif still_alive or not process._start(flags, argv, options):
                 process._make_in_full(argv, (), flags, options)
         except BaseException as error:
             process._give_up(error)
@@ -187,7 +189,7 @@ def plan(flags: Flags, argv: Argv, **options: Any) -> Plan:
     for stream in (dry.stdin, dry.stdout, dry.stderr):
         if stream:
             stream.close()
-    return Plan(dry.made, dry.args, keep=options)
+    return Plan(dry.made, dry.args, options)
 
 
 class _DryRun(Process):
