@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import starmap
 from pathlib import Path
 from stat import S_IWGRP, S_IWOTH
 
@@ -37,20 +39,19 @@ def persist(holder: Any, directory: Any, kinds: Flags = None) -> None:
     wanted = names(parse_flags(kinds)) or [kind for kind in found if found[kind] != here.get(kind)]
     check(wanted)
     place = Path(os.fsdecode(directory))
-    was_there = place.is_dir()
-    place.mkdir(mode=0o755, exist_ok=True)
+    was_there, beneath = place.is_dir(), None
     try:
+        place.mkdir(mode=0o755, exist_ok=True)
         with _opened(place) as below:
             _refuse_what_others_change(place, below)
+            beneath = _mount_id(below)
             # A mount that is shared would carry the files into the very mount namespace that is bound (EINVAL).
             _core.bind(f"/proc/self/fd/{below}", f"/proc/self/fd/{below}", place)
-            try:
-                _fill(place, os.fstat(below).st_ino, {kind: found[kind] for kind in wanted})
-            except BaseException:
-                with suppress(OSError):
-                    _core.unmount(place)
-                raise
+            _fill(place, os.fstat(below).st_ino, {kind: found[kind] for kind in wanted})
     except BaseException:
+        # Wherever it came from: a signal handler may raise between any two lines.
+        if beneath is not None:
+            _undo(place, beneath, wanted)
         if not was_there:
             with suppress(OSError):
                 place.rmdir()
@@ -71,14 +72,16 @@ def _opened(place: Path) -> Iterator[int]:
 
     What is done by its descriptor is done in it, even if somebody puts another directory or a link in its place.
     """
+    # Here and below in C from the opening to our having it: no exception of a signal handler comes between.
+    opened: list[int] = []
     try:
-        directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError:
-        raise FileExistsError(f"{place} is a link, and not a directory") from None
-    try:
-        yield directory
+        try:
+            opened.extend(map(os.open, [place], [os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC]))
+        except NotADirectoryError:
+            raise FileExistsError(f"{place} is a link, and not a directory") from None
+        yield opened[0]
     finally:
-        os.close(directory)
+        list(map(os.close, opened))
 
 
 def _refuse_what_others_change(place: Path, directory: int) -> None:
@@ -90,36 +93,44 @@ def _refuse_what_others_change(place: Path, directory: int) -> None:
 
 
 def _fill(place: Path, inode: int, namespaces: Mapping[str, NamespaceId]) -> None:
-    """Make and bind the files in the directory that has just been mounted; none is left if that fails."""
+    """Make and bind the files in the directory that has just been mounted."""
     with _opened(place) as directory:
         if os.fstat(directory).st_ino != inode:
             raise FileExistsError(f"{place} has become another directory")
         _core.make_private(f"/proc/self/fd/{directory}")
-        done = []
-        try:
-            for kind, namespace in namespaces.items():
-                os.close(os.open(kind, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=directory))
-                done.append(kind)
-                _bind(namespace, f"/proc/self/fd/{directory}/{kind}", place / kind)
-        except BaseException:
-            _empty(directory, done)
-            raise
+        create = functools.partial(os.open, flags=os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode=0o444, dir_fd=directory)
+        for kind, namespace in namespaces.items():
+            list(map(os.close, map(create, [kind])))
+            _bind(namespace, f"/proc/self/fd/{directory}/{kind}", place / kind)
 
 
 def _bind(namespace: NamespaceId, file: str, name: Path) -> None:
-    fd = namespace.open()
+    opened: list[int] = []
     try:
-        _core.bind(f"/proc/self/fd/{fd}", file, name)
+        opened.extend(starmap(_core.open_namespace, [namespace.key()]))
+        _core.bind(f"/proc/self/fd/{opened[0]}", file, name)
     finally:
-        os.close(fd)
+        list(map(os.close, opened))
 
 
-def _empty(directory: int, kinds: list[str]) -> None:
-    for kind in kinds:
-        with suppress(OSError):
-            # The last may not have been bound yet.
-            _core.unmount(f"/proc/self/fd/{directory}/{kind}")
-        os.unlink(kind, dir_fd=directory)
+def _undo(place: Path, beneath: int, kinds: list[str]) -> None:
+    """Unbind and remove as much as there is, if what is mounted there is ours."""
+    with suppress(OSError), _opened(place) as directory:
+        if _mount_id(directory) == beneath:
+            return
+        for kind in kinds:
+            with suppress(OSError):
+                # The last may not have been bound yet.
+                _core.unmount(f"/proc/self/fd/{directory}/{kind}")
+            with suppress(OSError):
+                os.unlink(kind, dir_fd=directory)
+    with suppress(OSError):
+        _core.unmount(place)
+
+
+def _mount_id(fd: int) -> int:
+    fields = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
+    return int(fields[fields.index("mnt_id:") + 1])
 
 
 def unpersist(directory: Any) -> None:
