@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -221,3 +223,11 @@ def test_a_refusal_comes_from_the_first() -> None:
     with pytest.raises(PermissionError):
         nslab.Pool("net")
     assert snapshot() == before
+
+
+@pytest.mark.unprivileged
+def test_one_that_is_left_to_the_end_of_python() -> None:
+    flags, options = with_user("net", {})
+    script = f"import nslab; pool = nslab.Pool({flags}, **{options}); print(pool.run(['true']).returncode)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

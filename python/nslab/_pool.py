@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import subprocess
 import time
+import weakref
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -67,6 +69,7 @@ class Pool:
         self._flags = bits & ~_KEPT
         self._options = {name: options[name] for name in options.keys() - _AT_MAKING}
         self._stock = _Stock(bits & _KEPT, making, size)
+        _open.add(self)
         # Only now: what an interrupt leaves half made is closed with its last reference.
         self._stock.start()
 
@@ -129,6 +132,17 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool: {'closed' if self._stock.closed else f'{self.ready} ready'}>"
+
+
+# Those that nobody has closed.
+_open: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Stop their threads while Python still runs threads."""
+    for pool in list(_open):
+        pool.close()
 
 
 class _Stock:
