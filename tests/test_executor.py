@@ -118,9 +118,17 @@ def test_an_initializer_comes_first() -> None:
             assert isinstance(caught.value.__cause__, ValueError)
     with (
         executor("uts", 1, initializer=os._exit, initargs=(4,)) as crew,
-        pytest.raises(nslab.WorkerDied, match="ended with status 4 before it could take double"),
+        pytest.raises(nslab.WorkerDied, match="ended with status 4 before the initializer returned"),
     ):
         crew.submit(called.double, 1).result()
+
+
+def test_without_its_initializer_no_function_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ran = tmp_path / "ran"
+    with executor("uts", 1, initializer=called.fail, initargs=("no good",)) as crew:
+        assert isinstance(crew.submit(ran.touch).exception(), nslab.WorkerDied)
+    assert not ran.exists()
+    assert capfd.readouterr().err == ""
 
 
 def test_what_could_never_work_is_refused() -> None:

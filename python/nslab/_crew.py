@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import io
 import os
 import selectors
 import sys
@@ -85,7 +86,8 @@ class Crew:
         self._closing = self._killing = self._ended = False
         self._thread = LoneThread("nslab.Executor")
         self._selector = selectors.DefaultSelector()
-        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        # A file object: who rings after its end must not reach another file that has got the number.
+        self._bell = io.FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "w")
         self._selector.register(self._bell, selectors.EVENT_READ)
         self._owner = os.getpid()
         _crews.add(self)
@@ -154,13 +156,15 @@ class Crew:
         return os.getpid() == self._owner
 
     def _ring(self) -> None:
-        os.eventfd_write(self._bell, 1)
+        # After the end there is nobody to hear it; and one that was not heard yet is enough.
+        with contextlib.suppress(ValueError, OSError):
+            self._bell.write((1).to_bytes(8, sys.byteorder))
 
-    def _give(self, worker: Worker, work: Work) -> None:
+    def _give(self, worker: Worker, work: Work, before: Message | None = None) -> None:
         worker.work = work
         if self._timeout is not None:
             worker.deadline = time.monotonic() + self._timeout
-        worker.send(work.message)
+        worker.send(before or work.message)
 
     # ------------------------------------------------------------------------------------------------ the thread
 
@@ -169,7 +173,7 @@ class Crew:
             while not self._has_nothing_left():
                 for key, events in self._selector.select(self._left()):
                     if key.data is None:
-                        os.eventfd_read(self._bell)
+                        os.eventfd_read(self._bell.fileno())
                     else:
                         self._advance(key.data, events)
         finally:
@@ -233,10 +237,9 @@ class Crew:
         # Ours from here on, and not that of a forked process, where its last reference would kill it.
         worker.process._known = True
         self._workers.add(worker)
-        if self._first is not None:
-            worker.is_initializing = True
-            worker.send(self._first)
-        self._give(worker, work)
+        worker.is_initializing = self._first is not None
+        # Then the function waits until the initializer has returned.
+        self._give(worker, work, self._first)
 
     def _advance(self, worker: Worker, events: int) -> None:
         try:
@@ -259,6 +262,8 @@ class Crew:
                 broken.__cause__ = error
                 self._fail(worker, broken)
                 self._retire(worker)
+            if worker.work is not None:
+                self._give(worker, worker.work)
             return
         work, worker.work, worker.deadline, worker.has_answered = worker.work, None, None, True
         if self._fresh:
@@ -292,8 +297,9 @@ class Crew:
                 worker.work = None
         worker.close()
         if worker.work is not None:
-            late = f"{worker.work.name} did not return within {self._timeout} seconds"
-            self._fail(worker, TimeoutError(late) if worker.is_late else WorkerDied.of(worker, worker.work.name))
+            name = "the initializer" if worker.is_initializing else worker.work.name
+            late = f"{name} did not return within {self._timeout} seconds"
+            self._fail(worker, TimeoutError(late) if worker.is_late else WorkerDied.of(worker, name))
 
     def _left(self) -> float | None:
         """Return the seconds to the next deadline."""
@@ -310,7 +316,7 @@ class Crew:
         if not self._ended:
             self._ended = True
             self._selector.close()
-            os.close(self._bell)
+            self._bell.close()
 
 
 def _settle(work: Work, answer: list[bytearray]) -> None:
