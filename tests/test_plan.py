@@ -106,6 +106,15 @@ def test_plan_spawn_takes_streams_only(keyword: str) -> None:
         nslab.plan(0, ["true"]).spawn(**{keyword: None})
 
 
+@pytest.mark.unprivileged
+def test_streams_may_be_given_to_the_plan_or_to_each_run() -> None:
+    plan = nslab.plan(0, ["sh", "-c", "cat; echo err >&2"], stdin=-1, stdout=-1, stderr=nslab.STDOUT, text=True)
+    for _ in range(2):
+        assert plan.spawn().communicate("in ") == ("in err\n", None)
+    assert plan.spawn(stderr=nslab.DEVNULL, text=False).communicate(b"in") == (b"in", None)
+    assert plan.unshare_command().startswith("# stdin: that of this shell; redirect it on this line\n# stdout: that")
+
+
 def test_a_plan_keeps_no_descriptor_of_its_streams() -> None:
     """The fixture of all tests counts them afterwards."""
     for stream in (nslab.PIPE, nslab.DEVNULL):

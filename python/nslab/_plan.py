@@ -30,6 +30,10 @@ class StepTime(NamedTuple):
     duration: int
 
 
+# What belongs to one run, and may be said again at each.
+_STDIO = {"stdin", "stdout", "stderr", "pipesize", "bufsize", "text", "encoding", "errors", "universal_newlines"}
+
+
 class Plan:
     """What `nslab.plan` returns: validated and ordered, nothing cloned; it can run any number of times.
 
@@ -37,10 +41,11 @@ class Plan:
     ['clone', 'unshare_files', 'sethostname']
     """
 
-    def __init__(self, core: _core.Plan, args: Any, keep: object = None) -> None:
+    def __init__(self, core: _core.Plan, args: Any, options: dict[str, Any]) -> None:
         self._core = core
         # The plan knows the objects to join by their descriptors only.
-        self._keep = keep
+        self._keep = options
+        self._stdio = {name: options[name] for name in options.keys() & _STDIO}
         #: What it executes, as it was given.
         self.args = args
 
@@ -63,7 +68,9 @@ class Plan:
 
     def unshare_command(self) -> str:
         """Return the same experiment as a shell line with unshare(1); what that cannot express is in a comment."""
-        return self._core.unshare_command()
+        redirected = [name for name in ("stdin", "stdout", "stderr") if self._stdio.get(name) is not None]
+        notes = [f"# {name}: that of this shell; redirect it on this line\n" for name in redirected]
+        return "".join([*notes, self._core.unshare_command()])
 
     def c_source(self) -> str:
         """Return the same experiment as a C program that compiles with ``cc -Wall``; what it omits is in a comment."""
@@ -77,18 +84,18 @@ class Plan:
     def spawn(self, **stdio: Any) -> Process:
         """Run it: the keywords are ``stdin``, ``stdout``, ``stderr``, ``pipesize`` and those for text, as in `spawn`.
 
+        They replace what `nslab.plan` was given for this.
+
         Raises what `nslab.spawn` raises once the request is valid.
 
         >>> nslab.plan("uts", ["true"]).spawn().wait()
         0
         """
-        allowed = {"stdin", "stdout", "stderr", "pipesize", "bufsize"}
-        allowed |= {"text", "encoding", "errors", "universal_newlines"}
-        unknown = sorted(stdio.keys() - allowed)
-        if unknown:
-            raise TypeError(f"{unknown[0]} is part of the plan: give it to nslab.plan() (here: {', '.join(allowed)})")
+        if unknown := sorted(stdio.keys() - _STDIO):
+            here = ", ".join(sorted(_STDIO))
+            raise TypeError(f"{unknown[0]} is part of the plan: give it to nslab.plan() (here: {here})")
         process = Process.__new__(Process)
         process._plan, process._by_subprocess = self._core, True
-        process._make(self.args, (), None, stdio)
+        process._make(self.args, (), None, {**self._stdio, **stdio})
         process._known = True
         return process
