@@ -150,17 +150,22 @@ def test_standard_streams_are_the_callers() -> None:
         ([], "the following arguments are required: VERB"),
         (["walk"], "invalid choice: 'walk'"),
         (["run", "--bogus", "true"], "nslab run: error: unrecognized arguments: --bogus"),
-        (["run", "--hostname", "x", "true"], 'hostname needs the uts namespace (add "uts" to the flags)'),
+        (["run", "--hostname", "x", "true"], "error: --hostname needs the uts namespace (add --uts)"),
         (["run", "-u", "--hostname", "x" * 65, "true"], "64"),
-        (["run", "-m", "--mount-proc", "true"], 'add "pid"'),
+        (["run", "-m", "--mount-proc", "true"], "(add --pid)"),
+        (["run", "-p", "--kill-child=TERM", "true"], "(use --kill-child)"),
+        (["run", "-S", "nobody-at-all", "true"], "name not found: 'nobody-at-all'"),
+        (["plan", "-G", "99999999999", "true"], "out of range"),
+        (["run", "-S", "4294967295", "true"], "4294967295 is no id"),
         (["run", "-m", "--propagation", "public", "true"], "invalid choice: 'public'"),
         (["run", "--map-users", "1:2", "true"], "'1:2' is neither INSIDE:OUTSIDE:COUNT nor auto"),
         (["run", "--map-users", "0:0:1", "--map-users", "auto", "true"], "either 'auto' or ranges"),
         (["run", "-T", "--monotonic", "soon", "true"], "'soon' is not a number of seconds"),
         (["run", "--kill-child=SIGNOTHING", "true"], "'SIGNOTHING' is not a signal"),
-        (["run", "--timeout", "soon", "true"], "invalid float value: 'soon'"),
+        (["run", "--timeout", "soon", "true"], "must be a number of seconds above 0, not 'soon'"),
+        (["run", "--timeout", "nan", "true"], "must be a number of seconds above 0, not 'nan'"),
         (["run", "--timeout"], "expected one argument"),
-        (["plan", "--loopback", "true"], 'add "net"'),
+        (["plan", "--loopback", "true"], "(add --net)"),
         (["plan", "--c", "--json", "true"], "not allowed with"),
         (["doctor", "--for", "usr"], "did you mean 'user'?"),
         (["tour", "uts", "nuts"], "no experiment 'nuts'"),
@@ -290,6 +295,20 @@ def test_help_and_version() -> None:
 def test_a_reader_that_goes_away() -> None:
     status, said = sh(0, f"{{ {' '.join(COMMAND)} plan --all -r true; echo $? >&2; }} | true")
     assert (status, said) in [(0, "141"), (0, "0")]  # 0 where all was written before the reader went
+
+
+@pytest.mark.unprivileged
+def test_a_terminal_without_the_characters() -> None:
+    done = command("show", str(os.getpid()), env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout
+
+
+@pytest.mark.unprivileged
+def test_without_a_standard_output() -> None:
+    assert sh(0, f"{' '.join(COMMAND)} hosts >&-") == (0, "")
+    status, said = sh(0, f"{' '.join(COMMAND)} ls --svg /nonexistent/x.svg >&-")
+    assert (status, said) == (1, "nslab: [Errno 2] No such file or directory: '/nonexistent/x.svg'")
 
 
 @pytest.mark.unprivileged

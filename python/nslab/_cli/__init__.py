@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import nslab
 
@@ -37,18 +39,23 @@ def main(argv: list[str] | None = None) -> int:
     given, unknown = parser.parse_known_args(words)
     if unknown:
         given.error(f"unrecognized arguments: {' '.join(unknown)}")
+    given.is_all = argv is None
     verb: Callable[[argparse.Namespace, list[str]], int] = given.verb
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Not every terminal has every character of the pictures.
+        sys.stdout.reconfigure(errors="replace")
     try:
         status = verb(given, program)
         print(end="", flush=True)
     except nslab.SpawnError as error:
-        print(f"nslab: {error}", file=sys.stderr)
+        print(f"nslab: {switches.spelled(str(error))}", file=sys.stderr)
         if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+            print(f"hint: {switches.spelled(error.hint)}", file=sys.stderr)
         return failure_status(error)
     except OSError as error:
         # The output: a reader that has gone, as in `nslab tour | head`, or a full disk. Python would write at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return 128 + signal.SIGPIPE
         print(f"nslab: {error}", file=sys.stderr)
@@ -83,8 +90,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]
         "125 the set-up failed, 126 the program cannot be executed, 127 it was not found"
     )
     actions["run"] = switches.add_switches(run)
-    timeout = run.add_argument("--timeout", metavar="SECONDS", type=float, help="kill the program after that time")
-    actions["run"].append(timeout)
+    seconds: dict[str, Any] = {"metavar": "SECONDS", "type": switches.seconds}
+    actions["run"].append(run.add_argument("--timeout", **seconds, help="kill the program after that time"))
 
     plan = add("plan", _plan, "show what run would do, step by step, without doing it", words)
     form = plan.add_mutually_exclusive_group()
@@ -119,20 +126,20 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, list[argparse.Action]]
 def _planned(given: argparse.Namespace, program: list[str]) -> tuple[nslab.Plan, switches.Request]:
     """Return the plan, or leave with a usage error: what could never work is found before anything is cloned."""
     options = vars(given).copy()
-    for name in ("verb", "error", "timeout", "form"):
+    for name in ("verb", "error", "timeout", "form", "is_all"):
         options.pop(name, None)
     try:
         request = switches.request(options, program)
         return nslab.plan(request.flags, request.argv, **request.options), request
-    except (TypeError, ValueError) as error:
-        given.error(str(error))
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        given.error(switches.spelled(str(error.args[0])))
         raise
 
 
 def _run(given: argparse.Namespace, program: list[str]) -> int:
     plan, request = _planned(given, program)
     is_init = bool({"pid", "all"} & set(request.flags)) and not request.options.get("init")
-    return Foreground(plan, is_init=is_init).run(given.timeout)
+    return Foreground(plan, is_init=is_init, is_all=given.is_all).run(given.timeout)
 
 
 def _enter(given: argparse.Namespace, words: list[str]) -> int:
@@ -141,7 +148,7 @@ def _enter(given: argparse.Namespace, words: list[str]) -> int:
     if not words:
         given.error("the following arguments are required: NAME")
     name, program = words[0], words[1:]
-    return enter(name, program[1:] if program[:1] == ["--"] else program, given.wd)
+    return enter(name, program[1:] if program[:1] == ["--"] else program, given.wd, is_all=given.is_all)
 
 
 def _hosts(given: argparse.Namespace, _program: list[str]) -> int:

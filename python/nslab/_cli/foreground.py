@@ -17,12 +17,14 @@ class Foreground:
     """Runs a plan while the terminal's signals belong to the program.
 
     What the keyboard sends goes to the whole foreground group, so the program gets it from the terminal, and this
-    process only has to outlive it.
+    process only has to outlive it. ``is_all`` says that nothing comes after it but the end of this process, which
+    another Ctrl-C must not give a status of its own.
     """
 
-    def __init__(self, plan: nslab.Plan, *, is_init: bool) -> None:
+    def __init__(self, plan: nslab.Plan, *, is_init: bool, is_all: bool) -> None:
         self._plan = plan
         self._is_init = is_init
+        self._is_all = is_all
         self._process: nslab.Process | None = None
         self._ignored = 0
         self._terminated = False
@@ -47,7 +49,7 @@ class Foreground:
             if had_terminal and self._process is not None:
                 _take_terminal_back(self._process.pid)
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if self._is_all and number != signal.SIGTERM else handler)
 
     def _wait(self, process: nslab.Process, timeout: float | None) -> int:
         self._process = process

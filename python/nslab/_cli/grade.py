@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import math
+import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+from .switches import seconds
 
 Verb = Callable[[argparse.Namespace, list[str]], int]
 Add = Callable[[str, object, str, str], argparse.ArgumentParser]
@@ -53,17 +55,7 @@ def add_verbs(add: Add) -> None:
 
 def _timeout(parser: argparse.ArgumentParser) -> None:
     text = "for each run of the submission (default: 30)"
-    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, default=30.0, help=text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
-    return seconds
+    parser.add_argument("--timeout", metavar="SECONDS", type=seconds, default=30.0, help=text)
 
 
 def _evidence(name: str) -> Path:
@@ -98,8 +90,12 @@ def _silent(verb: Verb) -> Verb:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                given.error(str(error))
-                raise
+                try:
+                    given.error(str(error))
+                except OSError:
+                    # Nor can that be written; what waits in the buffer would be tried once more at the end.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return REFUSED
 
     return run
 

@@ -26,13 +26,13 @@ def list_them(*, as_json: bool) -> int:
     return 0
 
 
-def enter(name: str, program: list[str], directory: str | None) -> int:
+def enter(name: str, program: list[str], directory: str | None, *, is_all: bool) -> int:
     """Run the program, by default the shell, in the host of this name; return its exit status."""
     try:
         host = nslab.Host.find(name)
-    except OSError as error:
-        print(f"nslab: {error.strerror}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"nslab: {getattr(error, 'strerror', error)}", file=sys.stderr)
         return 125
     with host:
         argv = program or [os.environ.get("SHELL") or "/bin/sh"]
-        return Foreground(nslab.plan(0, argv, join=host, cwd=directory), is_init=False).run()
+        return Foreground(nslab.plan(0, argv, join=host, cwd=directory), is_init=False, is_all=is_all).run()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import re
 import signal
 from collections import namedtuple
 
@@ -150,6 +152,43 @@ def _id_range(text: str) -> str | tuple[int, ...]:
     if len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} is neither INSIDE:OUTSIDE:COUNT nor auto, subids, all")
     return tuple(map(int, numbers))
+
+
+def seconds(text: str) -> float:
+    """Return a time to wait, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above 0, not {text!r}")
+    return number
+
+
+def spelled(text: str) -> str:
+    """Return an error of the library, or its hint, with the options spelled as they are here.
+
+    >>> spelled('hostname needs the uts namespace (add "uts" to the flags)')
+    '--hostname needs the uts namespace (add --uts)'
+    >>> spelled('add "user" to the flags, and map_root_user=True')
+    'add --user, and --map-root-user'
+    """
+    actions = add_switches(argparse.ArgumentParser(add_help=False, allow_abbrev=False))
+    long = {action.dest: action.option_strings[-1] for action in actions if action.dest != "flags"}
+
+    def kinds(found: re.Match[str]) -> str:
+        return " ".join(_LONG.get(kind, f"--{kind}") for kind in found[1].split())
+
+    def option(found: re.Match[str]) -> str:
+        value = (found[2] or "").strip('"')
+        return long[found[1]] + (f"={value}" if value not in ("", "True") else "")
+
+    # Who is not followed by a value is a word as any other, unless it begins the sentence or nobody else writes so.
+    names = "|".join(long)
+    unique = "|".join(name for name in long if "_" in name)
+    for pattern in (rf'\b({names})=("\w+"|\w+)', rf"^({names})()(?=[ :])", rf"(?<![\w-])({unique})()\b"):
+        text = re.sub(pattern, option, text)
+    return re.sub(r'"([a-z ]+)" to the flags', kinds, text)
 
 
 def _number(text: str) -> int | float:
