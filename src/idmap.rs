@@ -56,9 +56,10 @@ pub fn resolve(
     available: &Available,
 ) -> Result<Vec<IdRange>, String> {
     let block = || {
-        let file = if option == "map_users" { "/etc/subuid" } else { "/etc/subgid" };
-        let range = available.subordinate;
-        range.ok_or_else(|| format!("{option}: {file} has no range for this user (add one: usermod(8) --add-sub…ids)"))
+        let kind = if option == "map_users" { "uid" } else { "gid" };
+        available.subordinate.ok_or_else(|| {
+            format!("{option}: /etc/sub{kind} has no range for this user (usermod --add-sub{kind}s FIRST-LAST USER)")
+        })
     };
     let mut ranges = match request {
         None => Vec::new(),

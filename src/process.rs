@@ -128,11 +128,12 @@ impl Process {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
         }
-        if let Ok(Some(status)) = sys::pidfd_exit_status(self.child()) {
-            return Ok(Some(self.keep(Exit::from_wait_status(status))));
-        }
-        // Another thread that waits for it may have the status, and be about to say so.
+        // The pidfd says that it has ended a moment before it says how; and another thread that waits for it may have
+        // the status, and be about to say so.
         for _ in 0..1000 {
+            if let Ok(Some(status)) = sys::pidfd_exit_status(self.child()) {
+                return Ok(Some(self.keep(Exit::from_wait_status(status))));
+            }
             if let Some(known) = self.returncode() {
                 return Ok(Some(known));
             }

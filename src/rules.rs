@@ -48,6 +48,7 @@ pub fn check(o: &Options, caller: &Caller) -> Result<(), Error> {
     if o.join.len() > MAX_JOINS {
         return Err(Error::invalid(format!("join takes at most {MAX_JOINS} namespaces")));
     }
+    check_ids(o)?;
     check_signal(o)?;
     check_offset("monotonic", o.monotonic, caller.clocks[0])?;
     check_offset("boottime", o.boottime, caller.clocks[1])
@@ -64,10 +65,25 @@ fn check_name(option: &str, name: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// For setreuid(2) and setgroups(2) the highest number is none: "leave it as it is".
+fn check_ids(o: &Options) -> Result<(), Error> {
+    let groups = o.extra_groups.iter().flatten();
+    if o.user.iter().chain(&o.group).chain(groups).any(|&id| id == u32::MAX) {
+        return Err(Error::invalid(format!("{} is no id: for the kernel it means to leave it as it is", u32::MAX)));
+    }
+    Ok(())
+}
+
 fn check_signal(o: &Options) -> Result<(), Error> {
     let Some(signal) = o.kill_child else { return Ok(()) };
     if !(1..=64).contains(&signal) {
         return Err(Error::invalid(format!("kill_child must be True or a signal from 1 to 64, not {signal}")));
+    }
+    if signal != libc::SIGKILL && o.init == Some(Init::AboveProgram) {
+        return Err(Error::invalid(format!(
+            "kill_child={signal} is not for a program below an init: with that the kernel ends all of them at once, by \
+             SIGKILL (use kill_child=True)"
+        )));
     }
     if signal != libc::SIGKILL && o.flags.contains(NamespaceSet::PID) {
         return Err(Error::invalid(format!(

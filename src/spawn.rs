@@ -1,6 +1,6 @@
 //! Runs a plan: memory, descriptors, signal mask, clone; then reads what the child reported.
 
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
@@ -235,10 +235,16 @@ fn outcome(run: &Run<'_>, first: i32) -> Result<Process, Error> {
         reap(child.as_ref(), false);
         return Err(error);
     }
-    let above = child.ok_or(Errno::EMFILE).and_then(sys::above_stdio);
-    match above {
-        Ok(pidfd) => Ok(Process::new(pid, pidfd, None)),
-        Err(errno) => Err(clone_error(plan, errno)),
+    let pidfd = child.ok_or_else(|| clone_error(plan, Errno::EMFILE))?;
+    if pidfd.as_raw_fd() > 2 {
+        return Ok(Process::new(pid, pidfd, None));
+    }
+    match sys::copy_above_stdio(&pidfd) {
+        Ok(above) => Ok(Process::new(pid, above, None)),
+        Err(errno) => {
+            reap(Some(&pidfd), true);
+            Err(clone_error(plan, errno))
+        }
     }
 }
 

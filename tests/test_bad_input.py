@@ -238,8 +238,18 @@ def test_an_unknown_user_is_what_subprocess_says(options: dict[str, Any], invali
     assert str(ours.value) == str(theirs.value)
 
 
+@pytest.mark.parametrize("options", [{"user": 2**32 - 1}, {"group": 2**32 - 1}, {"extra_groups": [0, 2**32 - 1]}])
+def test_the_number_that_is_no_id(options: dict[str, Any], invalid: Invalid) -> None:
+    assert invalid(0, ["true"], **options) == "4294967295 is no id: for the kernel it means to leave it as it is"
+
+
 def test_pass_fds_that_are_not_open(refused: Refused) -> None:
     refused("pass_fds", errno.EBADF, "uts", pass_fds=[1000])
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_stream_that_is_no_descriptor(stream: str, refused: Refused) -> None:
+    refused("stdio", errno.EBADF, 0, **{stream: -4})
 
 
 def test_no_descriptor_is_left() -> None:
@@ -258,6 +268,24 @@ def _no_descriptor() -> nslab.SpawnError:
     except nslab.SpawnError as error:
         return error
     raise AssertionError("there was one")
+
+
+def test_the_last_descriptor_is_one_of_the_standard_streams() -> None:
+    assert inside(0, _only_descriptor_0) == ("clone", errno.EMFILE)
+
+
+def _only_descriptor_0() -> tuple[str, int | None]:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+    with contextlib.suppress(OSError):
+        while True:
+            os.dup(1)
+    os.close(0)
+    with pytest.raises(nslab.SpawnError) as caught:
+        nslab.spawn(0, ["sleep", "60"])
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    os.dup(1)
+    return caught.value.step, caught.value.errno
 
 
 @pytest.mark.unprivileged

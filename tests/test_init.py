@@ -275,6 +275,11 @@ def test_kill_child_takes_the_whole_namespace() -> None:
         assert caller.stdout.read() == b""
 
 
+def test_another_signal_would_never_come() -> None:
+    with pytest.raises(ValueError, match="kill_child=15 is not for a program below an init"):
+        nslab.spawn(PID, ["true"], init=True, kill_child=signal.SIGTERM, **USER)
+
+
 def without_memfd_exec() -> tuple[int, str]:
     """What spawn does where no file in memory may be executed."""
     with open("/proc/sys/vm/memfd_noexec", "w") as switch:

@@ -279,3 +279,11 @@ def _run_ignoring_sigchld() -> None:
         nslab.run("uts", ["false"], check=True)
     with pytest.raises(nslab.TimeoutExpired):
         nslab.run("uts", ["sleep", "60"], timeout=0.01)
+
+
+@pytest.mark.unprivileged
+def test_a_return_code_that_the_callers_own_reaper_has_set() -> None:
+    child = spawn(0, ["sh", "-c", "exit 3"])
+    os.waitpid(child.pid, 0)
+    child.returncode = 42
+    assert (child.poll(), child.wait(), child.wait(1), child.returncode) == (42, 42, 42, 42)

@@ -138,11 +138,9 @@ impl Child {
     #[pyo3(signature = (timeout=None))]
     fn wait<'py>(slf: &Bound<'py, Self>, timeout: Option<&Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let py = slf.py();
-        if slf.get().0.get().is_none_or(|spawned| spawned.process.returncode().is_some()) {
-            let known = slf.getattr(intern!(py, "returncode"))?;
-            if !known.is_none() {
-                return Ok(known);
-            }
+        let known = slf.getattr(intern!(py, "returncode"))?;
+        if !known.is_none() {
+            return Ok(known);
         }
         if timeout.is_some() {
             return slf.call_method1("_wait_as_subprocess", (timeout,));
