@@ -16,6 +16,7 @@ class Case(NamedTuple):
 
     outcome: str
     text: str
+    seconds: float
 
 
 class Run(NamedTuple):
@@ -88,5 +89,6 @@ def _cases(junit: Path) -> dict[str, Case]:
         child = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
         outcome = "passed" if child is None else child.tag
         text = "".join(part.text or "" for part in case)
-        found[case.attrib["name"]] = Case(outcome, text + (child.get("message", "") if child is not None else ""))
+        text += child.get("message", "") if child is not None else ""
+        found[case.attrib["name"]] = Case(outcome, text, float(case.attrib["time"]))
     return found

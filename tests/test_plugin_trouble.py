@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
 
 import inner_pytest
 import pytest
-from inner_pytest import Case
+from inner_pytest import Run
 
 pytestmark = pytest.mark.unprivileged
 
@@ -53,12 +54,12 @@ def crashes_in_teardown():
     os.abort()
 def test_teardown(crashes_in_teardown): ...
 
-@pytest.mark.namespaces("pid", timeout=0.5)
+@pytest.mark.namespaces("pid", timeout=3)
 def test_never_ends():
     print("before")
     while True: time.sleep(0.01)
 
-@pytest.mark.namespaces("uts", timeout=0.5)
+@pytest.mark.namespaces("uts", timeout=3)
 def test_never_ends_deaf():
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     signal.signal(signal.SIGABRT, signal.SIG_IGN)
@@ -66,7 +67,7 @@ def test_never_ends_deaf():
 
 @pytest.mark.namespaces("net", timeout=5)
 def test_leaves_a_process_and_dies():
-    subprocess.Popen(["sleep", "1000"])
+    subprocess.Popen(["sleep", "1000.OURS"])
     os.abort()
 
 def test_closes_everything(): os.closerange(0, 1 << 16)
@@ -102,16 +103,21 @@ def test_after(): assert "X" not in os.environ
 """
 
 
+def ours(text: str) -> str:
+    """Return the tests with processes that can be told from those of another run beside this one."""
+    return text.replace("OURS", str(os.getpid()))
+
+
 @pytest.fixture(scope="module")
-def crashes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+def crashed(tmp_path_factory: pytest.TempPathFactory) -> Run:
     directory = tmp_path_factory.mktemp("crashes")
-    run = inner_pytest.run(directory, CRASHES, "-v", "-o", "junit_logging=all")
+    run = inner_pytest.run(directory, ours(CRASHES), "-v", "-o", "junit_logging=all")
     assert run.status == 1
     assert not (directory / "reused").exists() or not (directory / "reused").read_text()
     # The fork of a test has nothing to say.
     assert run.output.count("test_comes_back_from_a_fork") == run.output.count("test_threads_left")
-    assert b"\0sleep\x001000" not in b"".join(command_lines())
-    return run.cases
+    assert f"\0sleep\x001000.{os.getpid()}".encode() not in b"".join(command_lines())
+    return run
 
 
 def command_lines() -> list[bytes]:
@@ -137,8 +143,8 @@ def command_lines() -> list[bytes]:
         ("sys_exit", "failure", ["SystemExit: 4"]),
         ("setup", "error", ["killed by SIGABRT (signal 6) during its setup"]),
         ("teardown", "error", ["killed by SIGABRT (signal 6) during its teardown"]),
-        ("never_ends", "failure", ["did not end within 0.5 s and was killed", "in test_never_ends", "before"]),
-        ("never_ends_deaf", "failure", ["did not end within 0.5 s and was killed"]),
+        ("never_ends", "failure", ["did not end within 3 s and was killed", "in test_never_ends", "before"]),
+        ("never_ends_deaf", "failure", ["did not end within 3 s and was killed"]),
         ("leaves_a_process_and_dies", "failure", ["killed by SIGABRT", "sleep 1000"]),
         ("closes_everything", "failure", ["closed the descriptor over which its report goes to pytest"]),
         ("closes_and_reuses", "failure", ["closed the descriptor over which its report goes to pytest"]),
@@ -151,11 +157,16 @@ def command_lines() -> list[bytes]:
         ("after", "passed", []),
     ],
 )  # fmt: skip
-def test_crash(crashes: dict[str, Case], name: str, outcome: str, texts: list[str]) -> None:
-    case = crashes[f"test_{name}"]
+def test_crash(crashed: Run, name: str, outcome: str, texts: list[str]) -> None:
+    case = crashed.cases[f"test_{name}"]
     assert case.outcome == outcome
     for text in texts:
         assert text in case.text
+
+
+def test_who_was_killed_has_taken_its_time_and_its_pid_namespace(crashed: Run) -> None:
+    assert 3 < crashed.cases["test_never_ends"].seconds < 60
+    assert "pid     ended with the test  new\n" in crashed.output
 
 
 LEAKS = """
@@ -175,10 +186,10 @@ def sleeping(seconds):
     while not any(command(pid) == f"sleep\\0{seconds}\\0" for pid in os.listdir("/proc") if pid.isdigit()):
         pass
 
-def test_process(): subprocess.Popen(["sleep", "1001"]), sleeping(1001)
-def test_daemon(): subprocess.run("setsid sleep 1002 & exit", shell=True), sleeping(1002)
+def test_process(): subprocess.Popen(["sleep", "1001.OURS"]), sleeping("1001.OURS")
+def test_daemon(): subprocess.run("setsid sleep 1002.OURS & exit", shell=True), sleeping("1002.OURS")
 @pytest.mark.namespaces("pid")
-def test_process_in_pid(): subprocess.Popen(["sleep", "1003"]), sleeping(1003)
+def test_process_in_pid(): subprocess.Popen(["sleep", "1003.OURS"]), sleeping("1003.OURS")
 def test_link(): subprocess.run(["ip", "link", "add", "leaked", "type", "veth", "peer", "other"], check=True)
 def test_mount(): subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], check=True)
 def test_descriptor():
@@ -196,17 +207,17 @@ def mounted():
 def test_cleans_up(mounted, tmp_path, capfd): ...
 @pytest.mark.xfail
 def test_fails_anyway():
-    subprocess.Popen(["sleep", "1004"]); assert False
+    subprocess.Popen(["sleep", "1004.OURS"]); assert False
 """
 
 
 def test_leaks_fail_the_test_by_name(tmp_path: Path) -> None:
-    run = inner_pytest.run(tmp_path, LEAKS)
+    run = inner_pytest.run(tmp_path, ours(LEAKS))
     failed = {name: case.text for name, case in run.cases.items() if case.outcome == "failure"}
     found = {
-        "process": "process sleep 1001 (pid",
-        "daemon": "process sleep 1002 (pid",
-        "process_in_pid": "process sleep 1003 (pid",
+        "process": f"process sleep 1001.{os.getpid()} (pid",
+        "daemon": f"process sleep 1002.{os.getpid()} (pid",
+        "process_in_pid": f"process sleep 1003.{os.getpid()} (pid",
         "link": "link leaked",
         "mount": "mount /mnt (tmpfs)",
         "descriptor": "-> /etc/passwd",
@@ -214,8 +225,8 @@ def test_leaks_fail_the_test_by_name(tmp_path: Path) -> None:
     assert failed.keys() == {f"test_{name}" for name in found}
     for name, text in found.items():
         assert "the test leaves behind " in failed[f"test_{name}"] and text in failed[f"test_{name}"]
-    assert not re.search(rb"sleep\x00100\d", b"\n".join(command_lines()))
-    run = inner_pytest.run(tmp_path, LEAKS, ini="nslab_leaks = ignore\n")
+    assert not re.search(rf"sleep\x00100\d\.{os.getpid()}".encode(), b"\n".join(command_lines()))
+    run = inner_pytest.run(tmp_path, ours(LEAKS), ini="nslab_leaks = ignore\n")
     assert run.summary() == {"passed": 9, "xfailed": 1}
 
 

@@ -57,7 +57,8 @@ class Child:
         self.raised: BaseException | None = None
         #: Whether it came to its end, rather than broke off.
         self.ended = False
-        self._began = time.monotonic()
+        #: When it was begun, as `time.monotonic` says it.
+        self.began = time.monotonic()
         self._pid = pid
         self._handshake = handshake
         self._request = request
@@ -94,7 +95,7 @@ class Child:
                 self.holder.kill()
                 if not self.ended:
                     self.holder.wait()
-            left = self._alarm[0] - (time.monotonic() - self._began)
+            left = self._alarm[0] - (time.monotonic() - self.began)
             if self._alarm[0] and left > 0:
                 signal.setitimer(signal.ITIMER_REAL, left, self._alarm[1])
 

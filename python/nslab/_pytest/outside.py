@@ -209,6 +209,8 @@ def _broken_off(item: pytest.Item, test: child.Child, reports: list[pytest.TestR
     if killed := test.clean_up():
         text += f"\n\nIt has left behind, and these were killed: {', '.join(killed)}"
     report = _failure(item, when, text)
+    report.duration = time.monotonic() - test.began - sum(each.duration for each in reports)
+    report.start -= report.duration
     xfail = evaluate_xfail_marks(item)
     if xfail and when == "call" and xfail.raises is None and not item.config.option.runxfail:
         report.outcome, report.wasxfail = "skipped", xfail.reason

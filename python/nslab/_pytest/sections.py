@@ -39,8 +39,11 @@ def of(pid: int | None, flags: int, threads: Sequence[str] = ()) -> list[Section
 
 def _namespaces(pid: int | None, flags: int) -> str:
     new = set(names(flags))
-    rows = (current() if pid is None else nslab.namespaces(pid)).items()
-    return "\n".join(f"{name:<8}{found}{'  new' if name in new else ''}" for name, found in rows)
+    found: dict[str, object] = dict(current() if pid is None else nslab.namespaces(pid))
+    if pid is not None and "pid" in new:
+        # Nothing can hold one whose init has ended.
+        found["pid"] = "ended with the test"
+    return "\n".join(f"{name:<8}{value}{'  new' if name in new else ''}" for name, value in found.items())
 
 
 def _links(network: Network) -> str:
