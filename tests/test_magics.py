@@ -219,7 +219,7 @@ def test_a_timeout_ends_the_whole_tree(cell: Run) -> None:
     start = time.monotonic()
     with pytest.raises(subprocess.TimeoutExpired) as caught:
         cell("uts --timeout 0.2", "setsid sleep 60 & sleep 60")
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 30
     assert _warden.marked(_warden.owner()) == []
     assert rendered(caught.value) == ["TimeoutExpired: the cell was killed after 0.2 seconds"]
 
@@ -227,7 +227,7 @@ def test_a_timeout_ends_the_whole_tree(cell: Run) -> None:
 def test_a_daemon_does_not_hold_the_cell(
     cell: Run, look: Callable[[str], None], ipython: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cell("uts --proc p", "echo now; (sleep 0.3; echo late; sleep 60) &")
+    cell("uts --proc p", "echo now; (sleep 2; echo late; sleep 60) &")
     out = shown(capsys)
     assert out.startswith("now\nstill running: ")
     assert "late" not in out
@@ -273,7 +273,7 @@ def alive(file: str) -> bool:
 @pytest.fixture
 def interrupted() -> Iterator[Callable[[], None]]:
     """Interrupt this process, as the keyboard does, when the child sleeps."""
-    timer = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer = threading.Timer(1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     yield timer.start
     timer.join()
 
@@ -295,7 +295,7 @@ def test_an_interrupt_ends_the_whole_tree(
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt) as caught:
         cell(flags, script)
-    assert time.monotonic() - start < 0.3 + 1.5
+    assert time.monotonic() - start < 30
     assert said in str(caught.value)
     assert rendered(caught.value) == [f"KeyboardInterrupt: {caught.value}"]
     assert _warden.marked(_warden.owner()) == []
@@ -368,7 +368,7 @@ def test_many_in_the_background_leave_no_zombie(cell: Run, look: Callable[[str],
         ("--out 1x", "argument --out: '1x' is not a name for a variable"),
         ("--timeout soon", "argument --timeout: invalid float value: 'soon'"),
         ("--timeout 0", "--timeout: 0.0 is not a time to wait"),
-        ("--shell x --bg", "--shell: its terminal has one output"),
+        ("--shell x --bg", "--shell: a terminal has one output and runs one script"),
         ("user --map-users 1:2", "argument --map-users: '1:2' is neither INSIDE:OUTSIDE:COUNT"),
     ],
 )

@@ -15,6 +15,7 @@ checked when it has ended too; of a submission to grade (`nslab grade`) it is wh
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -293,7 +294,12 @@ def _host(process: Any, question: str) -> Any:
 
 
 def _namespaces(process: Any) -> Any:
-    return process.namespaces if hasattr(process, "namespaces") else nslab.namespaces(getattr(process, "pid", process))
+    if hasattr(process, "namespaces"):
+        return process.namespaces
+    try:
+        return nslab.namespaces(getattr(process, "pid", process))
+    except FileNotFoundError as error:
+        raise ProcessLookupError(errno.ESRCH, error.strerror) from None
 
 
 def _pids(process: Any) -> tuple[int, ...]:

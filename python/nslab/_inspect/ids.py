@@ -116,7 +116,10 @@ def namespaces(pid: int) -> Mapping[str, NamespaceId]:
     >>> sorted(nslab.namespaces(os.getpid()))
     ['cgroup', 'ipc', 'mnt', 'net', 'pid', 'time', 'user', 'uts']
     """
-    return from_rows(_core.namespaces(pid), pid)
+    try:
+        return from_rows(_core.namespaces(pid), pid)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(error.errno, f"there is no process {pid} in /proc") from None
 
 
 def current() -> Mapping[str, NamespaceId]:

@@ -97,7 +97,13 @@ def _card(targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.card(nslab.compare("self", *targets)))
 
 
-def _tree(_targets: Sequence[Any], _names: Sequence[str]) -> None:
+def _everything(names: Sequence[str]) -> None:
+    if names:
+        raise LookupError("this word shows the whole machine: name nothing after it")
+
+
+def _tree(_targets: Sequence[Any], names: Sequence[str]) -> None:
+    _everything(names)
     show(pictures.owners(nslab.lsns()))
 
 
@@ -147,7 +153,8 @@ def _clocks(targets: Sequence[Any], _names: Sequence[str]) -> None:
     show(pictures.clocks(*_sides(nslab.clocks, targets)))
 
 
-def _doctor(_targets: Sequence[Any], _names: Sequence[str]) -> None:
+def _doctor(_targets: Sequence[Any], names: Sequence[str]) -> None:
+    _everything(names)
     from .._cli.doctor import table
 
     print("\n".join(table(nslab.probe())))

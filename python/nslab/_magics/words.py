@@ -119,8 +119,8 @@ def _sort(words: list[str], named: dict[str, argparse.Action]) -> tuple[list[str
 def _check(words: Words, made: argparse.ArgumentParser) -> None:
     if words.timeout is not None and not words.timeout > 0:
         made.error(f"--timeout: {words.timeout} is not a time to wait")
-    if words.shell is not None and (words.bg or words.err or words.program):
-        made.error("--shell: its terminal has one output, and runs one script at a time: no --bg, --err, no program")
+    if words.shell is not None and (words.bg or words.err or words.proc or words.show or words.program):
+        made.error("--shell: a terminal has one output and runs one script: no --bg, --err, --proc, --show, no program")
 
 
 def _host(name: str, variables: Mapping[str, Any]) -> nslab.Host:
