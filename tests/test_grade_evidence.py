@@ -246,8 +246,14 @@ def test_a_notebook_that_hangs_or_kills_its_kernel(tmp_path: Path, monkeypatch: 
     temporary = tmp_path / "t"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    run = seen(tmp_path, notebook("print('so far')", "import time; time.sleep(1000)"), "submission.ipynb", timeout=6)
-    assert (run.timed_out, run.stdout) == (6, "so far\n")
+    hangs = notebook("print('so far')", "import time; time.sleep(1000)")
+    # To start a kernel takes its time.
+    for timeout in (5, 20, 80):
+        run = seen(tmp_path, hangs, "submission.ipynb", timeout=timeout)
+        assert run.timed_out == timeout
+        if run.stdout:
+            break
+    assert run.stdout == "so far\n"
     run = seen(tmp_path, notebook("import os; os._exit(1)", "after = 1"), "submission.ipynb")
     assert run.returncode == 1
     assert "submission.ipynb was not executed to its end" in run.last_line

@@ -17,12 +17,12 @@ def test_a_submission_that_hangs(tmp_path: Path) -> None:
     write(tmp_path, submission=hangs)
     checks = CHECKS + "def test_other(): pass\n"
     began = time.monotonic()
-    found = grade(tmp_path, checks, timeout=3)
-    assert time.monotonic() - began < 30
+    found = grade(tmp_path, checks, timeout=10)
+    assert time.monotonic() - began < 120
     assert [check["status"] for check in found["checks"]] == ["failed", "failed", "passed"]
     message = found["by_name"]["ends"]["message"]
     assert message == (
-        "expected submission.py to end, but it did not within 3 s and was killed. Its last output:\nso far"
+        "expected submission.py to end, but it did not within 10 s and was killed. Its last output:\nso far"
     )
     assert not processes("4712.5")
 
@@ -122,7 +122,7 @@ def test_the_very_last(): os._exit(1)
 
 def test_checks_that_break(tmp_path: Path) -> None:
     write(tmp_path, submission="open('/dev/null')\n")
-    found = grade(tmp_path, TROUBLE, timeout=1)
+    found = grade(tmp_path, TROUBLE, timeout=5)
     statuses = {check["name"]: check["status"] for check in found["checks"]}
     assert statuses == {
         "first": "passed",

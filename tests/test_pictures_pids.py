@@ -82,9 +82,9 @@ def test_the_processes_of_a_container_alone_are_in_the_callers_box() -> None:
 def test_many_alike_are_counted() -> None:
     cats = (process("cat", (5000 + number, 1), other("pid", number)) for number in range(200))
     many = tree(process("python3", (4700,), host("pid"), *cats))
-    before = time.perf_counter()
+    before = time.thread_time()
     picture = pids(many)
-    assert time.perf_counter() - before < 0.1
+    assert time.thread_time() - before < 1
     check(picture)
     assert "… and 198 more in 198 more pid namespaces" in picture.text
     assert "201 processes in 201 pid namespaces" in picture.text

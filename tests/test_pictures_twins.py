@@ -71,7 +71,7 @@ def test_the_environment_does_not_matter_in_stable_mode(monkeypatch: pytest.Monk
     ],
 )
 def test_odd_plans_are_drawn(plan: nslab.Plan) -> None:
-    before = time.perf_counter()
+    before = time.thread_time()
     picture = twins(plan)
-    assert time.perf_counter() - before < 0.1
+    assert time.thread_time() - before < 1
     check(picture)

@@ -14,6 +14,7 @@ from conftest import inode, sh, spawn
 from nested import LIBC, checked, depth, inside
 
 import nslab
+from nslab._keeper import has_ended
 
 # linux/proc_ns.h: the inode of the namespace that has no parent.
 INITIAL = 0xEFFFFFFC
@@ -57,12 +58,14 @@ def test_pid_06_the_end_of_pid_1_is_the_end_of_all() -> None:
     with spawn("pid", ["sh", "-c", script], stdout=nslab.PIPE, text=True) as child:
         assert child.stdout
         assert child.stdout.readline() == "ready\n"
-        namespace = child.namespaces["pid"].inode
-        others = processes_in(namespace) - {child.pid}
+        # By pidfd: the inode may be another namespace's afterwards.
+        others = [os.pidfd_open(pid) for pid in processes_in(child.namespaces["pid"].inode) - {child.pid}]
         assert len(others) >= 3
         child.kill()
         assert child.wait() == -signal.SIGKILL
-        assert processes_in(namespace) == set()
+        for pidfd in others:
+            assert has_ended(pidfd, 0)
+            os.close(pidfd)
 
 
 def test_pid_13_thirty_two_levels() -> None:

@@ -181,7 +181,7 @@ def test_outside(): assert measured.outside() == 2
 def test_timeout_of_another_plugin(tmp_path: Path) -> None:
     text = """
 import time, pytest
-pytestmark = [pytest.mark.namespaces("pid"), pytest.mark.timeout(1)]
+pytestmark = [pytest.mark.namespaces("pid"), pytest.mark.timeout(5)]
 def test_hangs():
     print("before")
     time.sleep(30)

@@ -83,10 +83,12 @@ def die() -> None:
     os.kill(os.getpid(), 9)
 
 
-@pytest.mark.parametrize(("function", "says"), [(raise_it, "planted"), (hang, "in hang"), (die, "SIGKILL")])
-def test_a_check_that_does_not_return_says_why(function: Any, says: str) -> None:
+@pytest.mark.parametrize(
+    ("function", "says", "seconds"), [(raise_it, "planted", 30), (hang, "in hang", 4), (die, "SIGKILL", 30)]
+)
+def test_a_check_that_does_not_return_says_why(function: Any, says: str, seconds: float) -> None:
     with pytest.raises(watched.CheckError, match=says):
-        watched.watched(function, seconds=2, path=os.pathsep.join([str(Path(__file__).parent), os.getcwd()]))
+        watched.watched(function, seconds=seconds, path=os.pathsep.join([str(Path(__file__).parent), os.getcwd()]))
 
 
 def loses_a_child() -> dict[str, Any]:

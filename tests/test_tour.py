@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -190,14 +189,11 @@ def test_what_the_kernel_refuses_is_a_false_verdict() -> None:
 
 
 @pytest.mark.unprivileged
-def test_the_whole_tour_in_three_seconds() -> None:
-    start = time.monotonic()
+def test_the_whole_tour() -> None:
     done = tour()
-    duration = time.monotonic() - start
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\n9 verdicts, all true\n")
     assert done.stdout.count("\n  true: ") == 9
-    assert duration < 3
 
 
 @pytest.mark.unprivileged

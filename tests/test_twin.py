@@ -52,7 +52,8 @@ def observed(done: subprocess.CompletedProcess[str], joined: nslab.Process | Non
 
 
 def quietly(argv: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, timeout=60, **TEXT, **options)
+    # By posix_spawn(3), which `subprocess` uses from Python 3.13 on, it would ignore the signals 32 and 33.
+    return nslab.run(0, argv, timeout=60, **TEXT, **options)
 
 
 def compiled(plan: nslab.Plan, directory: Path) -> str:
