@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from commands import COMMAND
 from grading import CHECKS, grade, lab, verb, write
 from notebook import processes
 
@@ -141,7 +143,7 @@ def test_checks_that_break(tmp_path: Path) -> None:
     messages = {check["name"]: check["message"] for check in found["checks"]}
     assert messages["exit"] == "the check ended the whole run with status 0"
     assert messages["signal"] == "the check was ended by SIGSEGV (signal 11)"
-    assert messages["hang"] == "the check did not end within 1 s and was stopped"
+    assert messages["hang"] == "the check did not end within 5 s and was stopped"
     assert messages["late"] == "RuntimeError: too late"
     assert messages["known"] == "expected to fail known"
     assert messages["parts"].startswith("[number=")
@@ -198,3 +200,28 @@ def test_checks_that_hang_while_they_are_read(tmp_path: Path) -> None:
     words = ["grade", "checks.py", "--submission", "submission.py", "--timeout", "0.5"]
     status, text = verb(tmp_path, *words)
     assert (status, text) == (2, "nslab grade: checks.py did not come to an end, and no check was running\n")
+
+
+def test_what_is_said_can_be_read(tmp_path: Path) -> None:
+    write(tmp_path, submission="print('\\033[31mred')\n")
+    write(
+        tmp_path,
+        checks="def test_it(submission):\n    run = submission.run()\n    assert 0, (run, run.stdout)\n",
+    )
+    status, said = verb(tmp_path, "grade", "checks.py", "--submission", "submission.py")
+    assert status == 1
+    assert "<run of submission.py: ended with 0>" in said
+    assert "red" in said and "\033" not in said
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+    write(tmp_path, submission="", checks="def test_it(): pass\n")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*COMMAND, "grade", "checks.py", "--submission", "submission.py"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (2, b"")

@@ -81,7 +81,7 @@ class SeenCell:
     error: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One run of a submission."""
 
@@ -110,6 +110,11 @@ class Run:
     processes: tuple[SeenProcess, ...]
     #: How many more processes it made than are noted.
     left_out: int
+
+    def __repr__(self) -> str:
+        # What pytest shows of a bare assertion is read by students.
+        how = f"ended with {self.returncode}" if self.timed_out is None else f"killed after {self.timed_out:g} s"
+        return f"<run of {self.file}: {how}>"
 
     @property
     def called(self) -> str:

@@ -16,6 +16,8 @@ _ROOM = 400_000
 _WIDTH = 92
 _MARKS = {"passed": "✓", "failed": "✗", "skipped": "–", "error": "!"}
 _WORDS = {"skipped": "skipped: ", "error": "not judged: "}
+# What a terminal would obey.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # What XML 1.0 cannot hold.
 _NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -27,7 +29,7 @@ def text(grade: Grade) -> str:
     for check in grade.checks:
         points = f"{check.points:g}/{check.max_points:g}"
         lines.append(f"{_MARKS[check.status]} {check.name:<{widest}}  {points}")
-        for line in reason(check).splitlines():
+        for line in _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], reason(check)).splitlines():
             # What pytest says of two values that differ is laid out already.
             wrapped = textwrap.wrap(line, _WIDTH) if len(line) > _WIDTH else [line]
             lines += [f"    {part}" for part in wrapped]
