@@ -42,8 +42,8 @@ mod _core {
     use super::visit::{cgroup, hostname, ipc, network};
     #[pymodule_export]
     use super::{
-        KnownNamespaces, PyPlan, bind, make_private, namespaces, open_namespace, plan, setns, start_keeper, table,
-        unmount, unshare_fs,
+        KnownNamespaces, PyPlan, bind, make_private, mount_id, namespaces, open_namespace, plan, setns, start_keeper,
+        table, unmount, unshare_fs,
     };
 }
 
@@ -51,6 +51,12 @@ mod _core {
 type TableRow = (&'static str, u32, &'static str, &'static str, &'static str, &'static str, &'static str);
 /// Type, device, inode, id.
 type IdRow = (&'static str, u64, u64, Option<u64>);
+
+/// Which mount an open file is on.
+#[pyfunction]
+fn mount_id(fd: RawFd) -> PyResult<u64> {
+    sys::mount_id(fd).map_err(os_error)
+}
 
 /// Starts the thread that clones for ``kill_child``, unless it runs.
 #[pyfunction]

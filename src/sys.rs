@@ -770,6 +770,14 @@ pub fn identity(raw: RawFd) -> Result<(u64, u64)> {
     Ok((stat.st_dev, stat.st_ino))
 }
 
+/// Which mount an open file is on, as in mountinfo; see statx(2).
+pub fn mount_id(raw: RawFd) -> Result<u64> {
+    // SAFETY: all-zero is a valid `statx`.
+    let mut status: libc::statx = unsafe { std::mem::zeroed() };
+    call!(libc::SYS_statx, raw, c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_MNT_ID, &raw mut status)?;
+    Ok(status.stx_mnt_id)
+}
+
 /// `PIDFD_GET_*_NAMESPACE`, see ioctl_pidfd(2): opens a namespace of the process without `/proc`, whose files of a
 /// new process cost ten times as much (Linux 6.11).
 pub fn pidfd_namespace(pidfd: RawFd, request: u8) -> Result<RawFd> {

@@ -116,6 +116,7 @@ RULES = [
     Rule("a file without a name, where no memory can be executed", SAME, r"memfd_create\(", "ENOSYS"),
     Rule("/proc/self/ns shows the namespaces too", SAME, r"ioctl\(\d+<anon_inode:\[pidfd\]>", process="child|init"),
     Rule("ioctl_nsfs(2) tells the number too", SAME, r"name_to_handle_at\(", process="child|init"),
+    Rule("stat(2) does not say which mount a file is on", "bind", r"statx\(.*, STATX_MNT_ID,", "ENOSYS"),
     Rule("stat(2) where there is no statx(2)", SAME, r"statx\(", "ENOSYS"),
     Rule("the thread waits again", SAME, r"futex\(.*FUTEX_WAIT", "EINTR", races=True),
     Rule("the call is made again", SAME, r"(wait4|waitid|read|ppoll)\(", "EINTR", process=CALLER),

@@ -25,6 +25,7 @@ __all__ = [
     "keep_namespaces",
     "lsns",
     "make_private",
+    "mount_id",
     "mounts",
     "namespaces",
     "network",
@@ -208,6 +209,9 @@ def unshare_fs() -> None:
 
 def bind(source: Any, target: Any, name: Any) -> None:
     """Makes a file or directory appear at another place, which an error calls by this name, see mount(2)."""
+
+def mount_id(fd: int) -> int:
+    """Which mount an open file is on, as in mountinfo; see statx(2)."""
 
 def make_private(path: Any) -> None:
     """Keeps what is mounted below this mount from reaching other namespaces, see mount_namespaces(7)."""

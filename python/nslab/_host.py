@@ -297,7 +297,7 @@ class Host:
             subprocess._active.append(self._keeper)  # type: ignore[attr-defined]
 
     def _kill(self, pid: int) -> bool:
-        """Kill a process that is in the host, and no other that has got its pid; return False if that is forbidden."""
+        """Kill a process that is in the host, and no other that has got its pid; return False if it does not end."""
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:
@@ -306,7 +306,8 @@ class Host:
         try:
             if self._has(pid):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                has_ended(pidfd, _PATIENCE)
+                # One that waits for a device ends when it has got it.
+                return has_ended(pidfd, _PATIENCE)
         except PermissionError:
             return False
         finally:

@@ -44,7 +44,7 @@ def persist(holder: Any, directory: Any, kinds: Flags = None) -> None:
         place.mkdir(mode=0o755, exist_ok=True)
         with _opened(place) as below:
             _refuse_what_others_change(place, below)
-            beneath = _mount_id(below)
+            beneath = _core.mount_id(below)
             # A mount that is shared would carry the files into the very mount namespace that is bound (EINVAL).
             _core.bind(f"/proc/self/fd/{below}", f"/proc/self/fd/{below}", place)
             _fill(place, os.fstat(below).st_ino, {kind: found[kind] for kind in wanted})
@@ -116,7 +116,7 @@ def _bind(namespace: NamespaceId, file: str, name: Path) -> None:
 def _undo(place: Path, beneath: int, kinds: list[str]) -> None:
     """Unbind and remove as much as there is, if what is mounted there is ours."""
     with suppress(OSError), _opened(place) as directory:
-        if _mount_id(directory) == beneath:
+        if _core.mount_id(directory) == beneath:
             return
         for kind in kinds:
             with suppress(OSError):
@@ -126,11 +126,6 @@ def _undo(place: Path, beneath: int, kinds: list[str]) -> None:
                 os.unlink(kind, dir_fd=directory)
     with suppress(OSError):
         _core.unmount(place)
-
-
-def _mount_id(fd: int) -> int:
-    fields = Path(f"/proc/self/fdinfo/{fd}").read_text().split()
-    return int(fields[fields.index("mnt_id:") + 1])
 
 
 def unpersist(directory: Any) -> None:
