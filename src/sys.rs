@@ -771,6 +771,7 @@ pub fn identity(raw: RawFd) -> Result<(u64, u64)> {
 }
 
 /// Which mount an open file is on, as in mountinfo; see statx(2).
+#[cfg(feature = "python")]
 pub fn mount_id(raw: RawFd) -> Result<u64> {
     // SAFETY: all-zero is a valid `statx`.
     let mut status: libc::statx = unsafe { std::mem::zeroed() };
