@@ -21,10 +21,9 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "dask_cluster.py"
 
 def python(*argv: str) -> str:
     """Run it in a process of its own: what Dask keeps for good is none of the other tests' business."""
-    done = subprocess.run(
-        [sys.executable, *argv], check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert done.returncode == 0, done.stdout
+    done = subprocess.run([sys.executable, *argv], check=False, capture_output=True, text=True)
+    # On standard error are Dask's own warnings, too.
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

@@ -281,7 +281,8 @@ class Host:
             return
         if "pid" not in self._kinds:
             # Nothing but a pid namespace ends all that is in it.
-            while any(list(map(self._kill, set(self.pids()) - {self._owner}))):
+            # In the order of their pids, so parents mostly before their children, who would be missed.
+            while any(list(map(self._kill, filter(self._owner.__ne__, self.pids())))):
                 self._reap()
         # Should an interrupt come now, its last reference reaps it.
         self._keeper._known = False
