@@ -162,6 +162,11 @@ def _interrupt(call: Call, made: list[Any], kind: type[BaseException], moment: f
         made.extend(itertools.starmap(call, [()]))
     except kind:
         return True
+    except RuntimeError as error:
+        # In `threading.Condition`, as in Future.result, the exception is followed by one about its lock.
+        if isinstance(error.__context__, kind):
+            return True
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     return False
