@@ -23,7 +23,7 @@ mod sys;
 /// What was killed needs a moment to be gone, in nanoseconds.
 const MOMENT: Option<i64> = Some(5_000_000);
 
-/// After this many looks in a row that killed nobody it is enough.
+/// On a machine where somebody always ends, this many looks in a row that killed nobody are enough.
 const LOOKS: u32 = 50;
 
 /// Where `_start` goes, in `sys.rs`.
@@ -107,7 +107,6 @@ fn host(types: &sys::Arguments) -> ! {
     sys::close(4);
     while !sys::readable(0, None) {}
     if sys::getpid() != 1 {
-        // On a machine where somebody always ends, some looks are enough.
         let mut looks = 0;
         loop {
             match kill_all(types) {

@@ -52,18 +52,6 @@ type TableRow = (&'static str, u32, &'static str, &'static str, &'static str, &'
 /// Type, device, inode, id.
 type IdRow = (&'static str, u64, u64, Option<u64>);
 
-/// Which mount an open file is on.
-#[pyfunction]
-fn mount_id(fd: RawFd) -> PyResult<u64> {
-    sys::mount_id(fd).map_err(os_error)
-}
-
-/// Starts the thread that clones for ``kill_child``, unless it runs.
-#[pyfunction]
-fn start_keeper() -> PyResult<()> {
-    crate::keeper::run(|| ()).map_err(os_error)
-}
-
 /// The table of namespace types, a row each.
 #[pyfunction]
 fn table() -> Vec<TableRow> {
@@ -227,6 +215,12 @@ fn setns(py: Python<'_>, fd: RawFd, bits: u32) -> PyResult<()> {
     sys::setns(fd, bits).map_err(|errno| raise(py, &Error::Step { step: "setns", detail, errno }))
 }
 
+/// Starts the thread that clones for ``kill_child``, unless it runs.
+#[pyfunction]
+fn start_keeper() -> PyResult<()> {
+    crate::keeper::run(|| ()).map_err(os_error)
+}
+
 /// Gives the calling thread a root, a directory and a umask of its own, see unshare(2).
 #[pyfunction]
 fn unshare_fs(py: Python<'_>) -> PyResult<()> {
@@ -245,6 +239,12 @@ fn mount_step(py: Python<'_>, path: &Text, done: sys::Result<()>) -> PyResult<()
 #[expect(clippy::needless_pass_by_value, reason = "as Python gives them")]
 fn bind(py: Python<'_>, source: Text, target: Text, name: Text) -> PyResult<()> {
     mount_step(py, &name, sys::mount(&source.0, &target.0, None, libc::MS_BIND))
+}
+
+/// Which mount an open file is on.
+#[pyfunction]
+fn mount_id(fd: RawFd) -> PyResult<u64> {
+    sys::mount_id(fd).map_err(os_error)
 }
 
 /// Keeps what is mounted below this mount from reaching other namespaces, see `mount_namespaces(7)`.

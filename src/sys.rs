@@ -987,7 +987,7 @@ pub fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
     if fd.as_raw_fd() > 2 {
         return Ok(fd);
     }
-    owned(dup_above(fd.as_raw_fd(), 3).map(register))
+    copy_above_stdio(&fd)
 }
 
 /// A copy of it that is none of the standard streams.

@@ -9,6 +9,7 @@ import socket
 from dataclasses import dataclass
 
 from ._inspect.record import Record
+from ._warden import pids
 
 _NAME = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
@@ -36,8 +37,7 @@ def hosts() -> list[HostInfo]:
     ...     [host.namespaces for host in nslab.hosts() if host.name == "demo"]
     [('user', 'uts')]
     """
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())  # noqa: PTH208
-    return sorted(filter(None, map(_look, pids)), key=lambda host: (host.name, host.pid))
+    return sorted(filter(None, map(_look, pids())), key=lambda host: (host.name, host.pid))
 
 
 def find(name: str) -> tuple[int, int, list[str]]:

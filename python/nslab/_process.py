@@ -170,8 +170,8 @@ class Process(_core.Child, PopenBase):
 
     def _run_plan(self, plan: _core.Plan, *streams: int) -> None:
         stdin, _, _, stdout, _, stderr = streams
-        if min(stdin, stdout, stderr) < -1:
-            raise from_core(errno.EBADF, "stdio", str(min(stdin, stdout, stderr)), None)
+        if (lowest := min(stdin, stdout, stderr)) < -1:
+            raise from_core(errno.EBADF, "stdio", str(lowest), None)
         self._run(plan, stdin, stdout, stderr)
         self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
 

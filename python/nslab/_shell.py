@@ -82,7 +82,6 @@ class Shell:
         self._owner = os.getpid()
         self._terminal = self._other = -1
         self._control, low = socket.socketpair()
-        # A number that no script takes for itself.
         theirs = -1
         try:
             self._terminal, self._other = os.openpty()

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         status = verb(given, program)
         print(end="", flush=True)
     except nslab.SpawnError as error:
-        print(f"nslab: {switches.spelled(str(error))}", file=sys.stderr)
+        print(f"nslab: {error}", file=sys.stderr)
         if error.hint:
             print(f"hint: {switches.spelled(error.hint)}", file=sys.stderr)
         return failure_status(error)
