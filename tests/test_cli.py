@@ -298,6 +298,13 @@ def test_a_reader_that_goes_away() -> None:
 
 
 @pytest.mark.unprivileged
+def test_a_refusal_keeps_the_kernels_words_and_the_users() -> None:
+    done = command("run", "-r", "-p", "--mount-proc=/nonexistent/map_users", "true")
+    said = "nslab: [Errno 2] mount_proc: No such file or directory: '/nonexistent/map_users'"
+    assert (done.returncode, done.stderr.splitlines()[0]) == (125, said)
+
+
+@pytest.mark.unprivileged
 def test_a_terminal_without_the_characters() -> None:
     done = command("show", str(os.getpid()), env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
