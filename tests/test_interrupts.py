@@ -166,6 +166,8 @@ def _interrupted_at(call: Callable[[], object], moment: int | None, spared: tupl
         given = event == "return" and caller is not None and caller.f_code in outside
         # Between a lock written in C and the body of its `with` no signal handler runs. Python 3.15 profiles both ends.
         at_lock = (event, getattr(argument, "__name__", "")) in {("c_return", "__enter__"), ("c_call", "__exit__")}
+        # Nor where one in Python returns.
+        at_lock = at_lock or (event, code.co_name) == ("return", "__enter__")
         # Where `threading` itself would lose a lock for ever.
         at_lock = at_lock or (code.co_name == "__enter__" and code.co_filename == threading.__file__)
         # At a yield neither: the generator would not see it.

@@ -8,13 +8,13 @@ import io
 import os
 import selectors
 import sys
-import threading
 import time
 import weakref
 from collections import deque
 
 from ._died import WorkerDied
 from ._interpreter import Interpreter
+from ._lock import Lock
 from ._lone import LoneThread
 from ._task import outcome
 
@@ -79,7 +79,7 @@ class Crew:
         self._fresh = fresh
         self._timeout = timeout
         self._first = first
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._pending: deque[Work] = deque()
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Hashable
 
+from .._lock import Lock
 from .options import options
 
-_lock = threading.Lock()
+_lock = Lock()
 _seen: dict[str, dict[Hashable, int]] = {}
 
 
