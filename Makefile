@@ -111,8 +111,10 @@ $(VENV)/proof: pyproject.toml $(VENV)/dev
 	touch $@
 
 # Newer than the system's, beside it.
-$(VENV)/pythons: proof/debian-pythons $(VENV)/proof
+$(VENV)/pythons: proof/debian-pythons proof/free-threaded-python $(VENV)/proof
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice proof/debian-pythons $@ 3.14 3.15
+	./packages curl libbz2-dev libffi-dev liblzma-dev libsqlite3-dev libssl-dev make xz-utils zlib1g-dev
+	nice proof/free-threaded-python $@
 	touch $@
 
 # It compiles for minutes.

@@ -52,7 +52,7 @@ def prove(short: bool) -> Part:
                 # It takes an hour: what there is stays when it is interrupted, and does not hold.
                 missing = [f"not tried: {', '.join(map(str, waiting))}"]
                 dataclasses.replace(part, failures=part.failures + missing).save()
-        free_threaded(part, [each for each in found.values() if each.free_threaded], wheel)
+        free_threaded(part, [each for each in found.values() if each.free_threaded], wheel, short)
     return part
 
 
@@ -202,6 +202,8 @@ def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: boo
     lacking = environment.install_with("core" if short else "suite", wheel)
     where = environment.run(["-c", "import nslab; print(nslab.__file__)"], SHORT).stdout.strip()
     part.expect(where.startswith(f"{environment.directory}/lib"), f"{interpreter} has tested {where}")
+    if interpreter.free_threaded:
+        keeps_it_off(part, interpreter, environment)
     if lacking:
         part.notes.append(f"{interpreter}: without {', '.join(lacking)}, of which there is no wheel for it.")
     core = {f"tests: {', '.join(CORE)}": [f"tests/test_{name}.py" for name in CORE]}
@@ -239,23 +241,39 @@ def run_tests(part: Part, interpreter: Interpreter, environment: Environment, wh
 # --------------------------------------------------------------------------------------------------- free threading
 
 
-def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path) -> None:
-    """Offer the wheel to a free-threaded build, which has not got the stable ABI of 3.11."""
+def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path, short: bool) -> None:
+    """Offer the wheel to free-threaded builds, which have not got the stable ABI of 3.11; then one of their own."""
     offline = ["--dry-run", "--no-index", "--no-deps", "--only-binary=:all:"]
     tags = ["--implementation", "cp", "--python-version", "3.14", "--abi", "cp314t"]
     with tempfile.TemporaryDirectory() as nowhere:
         pip = [sys.executable, "-m", "pip", "install", *offline, *tags, "--target", nowhere, str(wheel)]
         status, output = said(pip)
     refused = status != 0 and "is not a supported wheel" in output
-    result = "refused by name" if refused else output
-    check(part, "a free-threaded build", "pip, tags of cp314t", refused, result, output)
+    check(part, "the same wheel", "pip, tags of cp314t", refused, "refused by name" if refused else output, output)
     if not interpreters:
-        part.notes.append(
-            "No free-threaded build is on this machine, so what it makes of the source has not been tried; the core "
-            "declares that it needs no GIL."
-        )
+        part.notes.append("No free-threaded build is on this machine, so what it makes of the source was not tried.")
     for interpreter in interpreters:
-        environment = Environment.make(interpreter, ENVIRONMENTS / interpreter.minor)
-        output = environment.install("--no-index", "--no-deps", str(wheel)).stderr
-        refused = "is not a supported wheel" in output
-        check(part, "the wheel", str(interpreter), refused, "refused by name" if refused else output, output)
+        with tempfile.TemporaryDirectory() as directory:
+            if own := built_for(part, interpreter, Path(directory)):
+                with_the_tests(part, interpreter, own, short, is_newest=False)
+
+
+def built_for(part: Part, interpreter: Interpreter, directory: Path) -> Path | None:
+    what = "a wheel of its own, from the source"
+    command = [tool("maturin"), "build", "--release", "--interpreter", interpreter.path, "--out", str(directory)]
+    status, output = said(command)
+    if status and (words := re.search(r"PyO3 does not support the free-threaded build of .* versions below.*", output)):
+        part.row(what, interpreter, f"refused: {words[0]}")
+        return None
+    wheels = list(directory.glob("*.whl"))
+    names = ", ".join(wheel.name for wheel in wheels) or "none"
+    check(part, what, str(interpreter), status == 0 and len(wheels) == 1, names, output)
+    return wheels[0] if wheels else None
+
+
+def keeps_it_off(part: Part, interpreter: Interpreter, environment: Environment) -> None:
+    """Python turns the GIL on again, with a warning, for a module that has not declared that it needs none."""
+    ask = "import sys, nslab; print(sys._is_gil_enabled())"
+    done = environment.run(["-W", "error", "-c", ask], SHORT)
+    off = done.stdout == "False\n"
+    check(part, "the GIL after import nslab", str(interpreter), off, "off" if off else "on", done.stdout)
