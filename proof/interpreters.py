@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# In which the wheel is to work; with a t the free-threaded builds, for which it is not.
-WANTED = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.13t", "3.14t", "3.15t")
+# In which the wheel is to work; with a t the free-threaded builds that PyO3 takes, of which each has one of its own.
+WANTED = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.14t", "3.15t")
 ENVIRONMENTS = Path("target/pythons")
 ASK = """
 import importlib.util, json, platform, sys, sysconfig

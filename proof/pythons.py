@@ -254,21 +254,13 @@ def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path, shor
         part.notes.append("No free-threaded build is on this machine, so what it makes of the source was not tried.")
     for interpreter in interpreters:
         with tempfile.TemporaryDirectory() as directory:
-            if own := built_for(part, interpreter, Path(directory)):
+            command = [tool("maturin"), "build", "--release", "--interpreter", interpreter.path, "--out", directory]
+            _, output = said(command)
+            wheels = list(Path(directory).glob("*.whl"))
+            names = ", ".join(each.name for each in wheels)
+            check(part, "a wheel of its own", str(interpreter), len(wheels) == 1, names or "none", output)
+            for own in wheels:
                 with_the_tests(part, interpreter, own, short, is_newest=False)
-
-
-def built_for(part: Part, interpreter: Interpreter, directory: Path) -> Path | None:
-    what = "a wheel of its own, from the source"
-    command = [tool("maturin"), "build", "--release", "--interpreter", interpreter.path, "--out", str(directory)]
-    status, output = said(command)
-    if status and (words := re.search(r"PyO3 does not support the free-threaded build of .* versions below.*", output)):
-        part.row(what, interpreter, f"refused: {words[0]}")
-        return None
-    wheels = list(directory.glob("*.whl"))
-    names = ", ".join(wheel.name for wheel in wheels) or "none"
-    check(part, what, str(interpreter), status == 0 and len(wheels) == 1, names, output)
-    return wheels[0] if wheels else None
 
 
 def keeps_it_off(part: Part, interpreter: Interpreter, environment: Environment) -> None:
