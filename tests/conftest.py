@@ -41,6 +41,8 @@ def pytest_sessionstart() -> None:
     # A shell without job control ignores these for what it puts into the background, and so would all our children.
     for number, handler in KEYBOARD.items():
         signal.signal(number, handler)
+    # Programs of tests buffer what they print, whatever the tests are run with.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     refuse_to_change_this_host()
     # Started once per process, at the first kill_child; it would look like a leak of the test that comes first.
     flags, options = with_user("", {"kill_child": True})

@@ -67,3 +67,11 @@ def grade(directory: Path, checks: str, submission: str = "submission.py", timeo
     write(directory, checks=checks)
     found = json.loads(as_json(judge(directory / "checks.py", directory / submission, timeout=timeout)))
     return found | {"by_name": {check["name"]: check for check in found["checks"]}}
+
+
+WHOLE = """
+import nslab
+lab = nslab.spawn("all", ["true"], map_root_user=True, hostname="container", loopback=True, mount_proc=True,
+                  boottime=86_400, propagation="slave")
+lab.wait()
+"""

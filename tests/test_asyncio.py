@@ -15,8 +15,8 @@ from typing import Any
 
 import called
 import pytest
+from calling import script, wait_for
 from conftest import assert_no_child, with_user
-from test_call import script, wait_for
 
 import nslab
 
