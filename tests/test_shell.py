@@ -253,11 +253,23 @@ def test_what_is_refused_leaves_nothing() -> None:
 
 
 def test_who_is_just_being_executed_is_found() -> None:
-    # It has memory then, but no environment yet.
+    # It has memory then, but no environment yet; posix_spawn(3) comes back at that moment.
     word = f"{_warden.owner()}/executed"
-    for _ in range(100):
-        with subprocess.Popen(["sh", "-c", "exec sleep 60"], env=_warden.environment(word)) as process:
-            try:
-                assert _warden.marked(word) == [process.pid]
-            finally:
-                process.kill()
+    environment = _warden.environment(word)
+    for number in range(2000):
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exec sleep 60"], environment)
+        try:
+            assert _warden._has(_warden._environment(pid), word), number
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_who_has_no_environment_is_looked_at_once_more_and_no_longer() -> None:
+    with subprocess.Popen(["sleep", "60"], env={}) as process:
+        start = time.monotonic()
+        try:
+            assert _warden._environment(process.pid) == b""
+        finally:
+            process.kill()
+        assert time.monotonic() - start < _warden._PATIENCE

@@ -85,12 +85,17 @@ def _environment(pid: int) -> bytes:
     """Read it; in the middle of execve(2) a process has memory already, but no environment yet."""
     deadline = time.monotonic() + _PATIENCE
     file = Path(f"/proc/{pid}/environ")
+    before = ""
     while not (block := file.read_bytes()):
-        # vsize and env_end, see proc_pid_stat(5): kernel threads and zombies have neither.
+        # vsize, see proc_pid_stat(5): kernel threads and zombies have no memory.
         fields = _fields(pid)
-        if fields[20] == "0" or fields[48] != "0" or time.monotonic() > deadline:
-            # It may have got one since it was read.
-            return file.read_bytes()
+        if fields[20] == "0" or time.monotonic() > deadline:
+            break
+        # startcode, which execve(2) sets when the environment is there; and env_start, which tells that this was the
+        # program while the file was open.
+        if fields[23] != "0" and fields[47] == before:
+            break
+        before = fields[47]
         os.sched_yield()
     return block
 
@@ -155,7 +160,7 @@ def _kill(pid: int, word: str) -> bool:
     except OSError:
         return False
     try:
-        if not _has(Path(f"/proc/{pid}/environ").read_bytes(), word):
+        if not _has(_environment(pid), word):
             return False
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
