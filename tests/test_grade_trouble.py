@@ -214,11 +214,12 @@ def test_what_is_said_can_be_read(tmp_path: Path) -> None:
     assert "red" in said and "\033" not in said
 
 
-def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [["checks.py", "--submission", "submission.py"], []], ids=["grade", "usage error"])
+def test_an_output_that_cannot_be_written(tmp_path: Path, words: list[str]) -> None:
     write(tmp_path, submission="", checks="def test_it(): pass\n")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [*COMMAND, "grade", "checks.py", "--submission", "submission.py"],
+            [*COMMAND, "grade", *words],
             cwd=tmp_path,
             stdout=full,
             stderr=subprocess.PIPE,

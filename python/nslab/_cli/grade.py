@@ -68,7 +68,11 @@ def _quiet(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Let a usage error be said on standard output."""
 
     def error(message: str) -> NoReturn:
-        print(f"{parser.prog}: {message}")
+        try:
+            print(f"{parser.prog}: {message}", flush=True)
+        except OSError:
+            # That cannot be said anywhere; and what waits in the buffer would be tried once more at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(REFUSED)
 
     parser.error = error  # type: ignore[method-assign]
@@ -90,12 +94,8 @@ def _silent(verb: Verb) -> Verb:
             except BrokenPipeError:
                 raise
             except OSError as error:
-                try:
-                    given.error(str(error))
-                except OSError:
-                    # Nor can that be written; what waits in the buffer would be tried once more at the end.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return REFUSED
+                given.error(str(error))
+                raise
 
     return run
 
