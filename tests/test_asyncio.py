@@ -215,6 +215,28 @@ def test_communicate(run: Any) -> None:
 
 
 @pytest.mark.unprivileged
+def test_input_that_is_not_read_leaves_nothing_to_collect_and_to_complain_of(run: Any) -> None:
+    async def main() -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+        before = descriptors()
+        gc.disable()
+        try:
+            for _ in range(5):
+                process = await aspawn("uts", ["true"], stdin=nslab.PIPE)
+                await process.communicate(bytes(3_000_000))
+                del process
+                await asyncio.sleep(0)
+                assert descriptors() == before
+        finally:
+            gc.enable()
+        gc.collect()
+        assert complaints == []
+
+    run(main())
+
+
+@pytest.mark.unprivileged
 def test_a_cancelled_communicate_loses_nothing(run: Any) -> None:
     async def main() -> tuple[bytes | None, bytes | None]:
         pipes = dict.fromkeys(("stdin", "stdout"), nslab.PIPE)

@@ -33,6 +33,17 @@ class _PipeProtocol(asyncio.StreamReaderProtocol):
         super().eof_received()
         return False
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            # Of the loop, and of whoever wrote, whom it would keep.
+            exc.__traceback__ = None
+        super().connection_lost(exc)
+        # Who drains is told, and nobody need ask `wait_closed` too, as in asyncio.subprocess: the loop is not to
+        # complain of it when the garbage collector comes to the future first, which it does in free-threaded builds.
+        closed: asyncio.Future[None] = self._closed  # type: ignore[attr-defined] # since Python 3.7
+        if closed.done() and not closed.cancelled():
+            closed.exception()
+
 
 class AsyncProcess:
     """A process under asyncio: all that `asyncio.subprocess.Process` has, and what `Process` has on top.
@@ -162,9 +173,10 @@ class AsyncProcess:
             if input is not None and not self.stdin.is_closing():
                 self.stdin.write(input)
                 await self.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            # As in `subprocess`: a program need not read all of its input.
-            pass
+        except (BrokenPipeError, ConnectionResetError) as error:
+            # As in `subprocess`: a program need not read all of its input. The stream keeps the error, and with its
+            # traceback it would keep this process, and the pidfd, until both are collected as garbage.
+            error.__traceback__ = None
         self.stdin.close()
 
     def send_signal(self, signal: int) -> None:
