@@ -22,6 +22,7 @@ from .progress import say
 CORE = ["seed", "flags", "exec", "join", "errors"]
 # The file of tests that starts the second pass.
 AGAIN = "tests/test_as_ordinary_user.py"
+EVERY, AS_ONE = "all tests", "those for an ordinary user, as one"
 MUST = {"3.11", "3.12", "3.13"}
 COMPILERS = re.compile(
     r"(.*-)?(cc|c\+\+|gcc|g\+\+|c[89]9|clang.*|ld(\..*)?|as|cargo|rustc|rustup|maturin|tcc)(-[\d.]+)?"
@@ -38,6 +39,8 @@ def prove(short: bool) -> Part:
         "at hand; it needs nothing but a Python.",
         ["what", "on", "result"],
     )
+    if again := os.environ.get("PROOF_PYTHONS", "").split():
+        return once_more(again, short)
     with part.timed():
         wheel = built(part)
         found = at_hand()
@@ -53,6 +56,23 @@ def prove(short: bool) -> Part:
                 missing = [f"not tried: {', '.join(map(str, waiting))}"]
                 dataclasses.replace(part, failures=part.failures + missing).save()
         free_threaded(part, [each for each in found.values() if each.free_threaded], wheel, short)
+    return part
+
+
+def once_more(minors: list[str], short: bool) -> Part:
+    """Try some of the interpreters again, as 3.13 or 3.14t; what was found of the others is that of the last run."""
+    part, found = Part.load("pythons"), at_hand()
+    regular = [each for each in found.values() if not each.free_threaded]
+    for interpreter in (found[minor] for minor in minors):
+        tested = ("a wheel of its own", "the GIL", "test_subprocess", EVERY, AS_ONE)
+        part.rows = [row for row in part.rows if row[1] != str(interpreter) or not row[0].startswith(tested)]
+        part.failures = [each for each in part.failures if str(interpreter) not in each]
+        say(f"pythons: {interpreter} once more")
+        if interpreter.free_threaded:
+            with_a_wheel_of_its_own(part, interpreter, short)
+        else:
+            with_the_tests(part, interpreter, built(Part("pythons", "", "")), short, interpreter is regular[-1])
+        part.notes.append(f"{interpreter} was tried once more by itself, after what had failed there was mended.")
     return part
 
 
@@ -207,11 +227,11 @@ def with_the_tests(part: Part, interpreter: Interpreter, wheel: Path, short: boo
     if lacking:
         part.notes.append(f"{interpreter}: without {', '.join(lacking)}, of which there is no wheel for it.")
     core = {f"tests: {', '.join(CORE)}": [f"tests/test_{name}.py" for name in CORE]}
-    every = {"all tests": ["tests", f"--deselect={AGAIN}"]}
+    every = {EVERY: ["tests", f"--deselect={AGAIN}"]}
     if is_newest:
         # As an ordinary user it is the same core, and other rules of the kernel: one Python will do. Beside the first
         # pass, as in `make test`; -rP for its own last line.
-        every["those for an ordinary user, as one"] = ["-rP", AGAIN]
+        every[AS_ONE] = ["-rP", AGAIN]
     with ThreadPoolExecutor() as at_once:
         passes = (core if short else every).items()
         running = [at_once.submit(run_tests, part, interpreter, environment, *each) for each in passes]
@@ -253,14 +273,18 @@ def free_threaded(part: Part, interpreters: list[Interpreter], wheel: Path, shor
     if not interpreters:
         part.notes.append("No free-threaded build is on this machine, so what it makes of the source was not tried.")
     for interpreter in interpreters:
-        with tempfile.TemporaryDirectory() as directory:
-            command = [tool("maturin"), "build", "--release", "--interpreter", interpreter.path, "--out", directory]
-            _, output = said(command)
-            wheels = list(Path(directory).glob("*.whl"))
-            names = ", ".join(each.name for each in wheels)
-            check(part, "a wheel of its own", str(interpreter), len(wheels) == 1, names or "none", output)
-            for own in wheels:
-                with_the_tests(part, interpreter, own, short, is_newest=False)
+        with_a_wheel_of_its_own(part, interpreter, short)
+
+
+def with_a_wheel_of_its_own(part: Part, interpreter: Interpreter, short: bool) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command = [tool("maturin"), "build", "--release", "--interpreter", interpreter.path, "--out", directory]
+        _, output = said(command)
+        wheels = list(Path(directory).glob("*.whl"))
+        names = ", ".join(each.name for each in wheels)
+        check(part, "a wheel of its own", str(interpreter), len(wheels) == 1, names or "none", output)
+        for own in wheels:
+            with_the_tests(part, interpreter, own, short, is_newest=False)
 
 
 def keeps_it_off(part: Part, interpreter: Interpreter, environment: Environment) -> None:
