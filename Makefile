@@ -113,7 +113,7 @@ $(VENV)/proof: pyproject.toml $(VENV)/dev
 # Newer than the system's, beside it.
 $(VENV)/pythons: proof/debian-pythons proof/free-threaded-python $(VENV)/proof
 	PATH="$(CURDIR)/$(BIN):$$PATH" nice proof/debian-pythons $@ 3.14 3.15
-	./packages curl libbz2-dev libffi-dev liblzma-dev libsqlite3-dev libssl-dev make xz-utils zlib1g-dev
+	./packages curl libbz2-dev libffi-dev liblzma-dev libsqlite3-dev libssl-dev xz-utils zlib1g-dev
 	nice proof/free-threaded-python $@
 	touch $@
 

@@ -40,7 +40,7 @@ def prove(short: bool) -> Part:
         ["what", "on", "result"],
     )
     if again := os.environ.get("PROOF_PYTHONS", "").split():
-        return once_more(again, short)
+        return once_more(again)
     with part.timed():
         wheel = built(part)
         found = at_hand()
@@ -59,20 +59,26 @@ def prove(short: bool) -> Part:
     return part
 
 
-def once_more(minors: list[str], short: bool) -> Part:
-    """Try some of the interpreters again, as 3.13 or 3.14t; what was found of the others is that of the last run."""
+def once_more(minors: list[str]) -> Part:
+    """Try some of the interpreters again, as 3.13 or 3.14t; what was found of the others is the last full run's."""
     part, found = Part.load("pythons"), at_hand()
     regular = [each for each in found.values() if not each.free_threaded]
-    for interpreter in (found[minor] for minor in minors):
-        tested = ("a wheel of its own", "the GIL", "test_subprocess", EVERY, AS_ONE)
-        part.rows = [row for row in part.rows if row[1] != str(interpreter) or not row[0].startswith(tested)]
-        part.failures = [each for each in part.failures if str(interpreter) not in each]
-        say(f"pythons: {interpreter} once more")
-        if interpreter.free_threaded:
-            with_a_wheel_of_its_own(part, interpreter, short)
-        else:
-            with_the_tests(part, interpreter, built(Part("pythons", "", "")), short, interpreter is regular[-1])
-        part.notes.append(f"{interpreter} was tried once more by itself, after what had failed there was mended.")
+    tested = ("a wheel of its own", "the GIL", "test_subprocess", EVERY, AS_ONE)
+    before = part.seconds
+    with part.timed():
+        for interpreter in (found[minor] for minor in minors):
+            part.rows = [row for row in part.rows if row[1] != str(interpreter) or not row[0].startswith(tested)]
+            # A run that was interrupted does not become a whole one by this.
+            failed = [each for each in part.failures if str(interpreter) in each and not each.startswith("not tried")]
+            part.failures = [each for each in part.failures if each not in failed]
+            say(f"pythons: {interpreter} once more")
+            if interpreter.free_threaded:
+                with_a_wheel_of_its_own(part, interpreter, short=False)
+            else:
+                with_the_tests(part, interpreter, built(Part("pythons", "", "")), False, interpreter is regular[-1])
+            why = ", after what had failed there was mended" if failed else ""
+            part.notes.append(f"{interpreter} was tried once more by itself{why}.")
+    part.seconds += before
     return part
 
 

@@ -14,6 +14,7 @@ from conftest import with_user
 import nslab
 
 HERE = str(Path(__file__).parent)
+WITHOUT_CLOUDPICKLE = "sys.modules['cloudpickle'] = None\n"
 
 
 def call(flags: Any, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -37,9 +38,6 @@ def script(tmp_path: Path, text: str, **options: Any) -> subprocess.CompletedPro
     path.write_text(f"import sys; sys.path.insert(0, {HERE!r})\nimport called, nslab\nfrom calling import call\n{text}")
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
     return subprocess.run([sys.executable, str(path)], check=False, **options)
-
-
-WITHOUT_CLOUDPICKLE = "sys.modules['cloudpickle'] = None\n"
 
 
 def executor(flags: Any, max_workers: int | None = 2, **options: Any) -> nslab.Executor:
