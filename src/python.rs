@@ -3,6 +3,7 @@
 mod child;
 mod convert;
 mod enter;
+mod fd;
 mod held;
 mod lately;
 mod process;
@@ -30,6 +31,8 @@ mod _core {
     use super::child::{Child, keep_namespaces};
     #[pymodule_export]
     use super::enter::{PyHandshake, collapse_memory, descriptors, enter};
+    #[pymodule_export]
+    use super::fd::Fd;
     #[pymodule_export]
     use super::held::{Held, hold};
     #[pymodule_export]

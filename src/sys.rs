@@ -995,9 +995,10 @@ pub fn copy_above_stdio(fd: &OwnedFd) -> Result<OwnedFd> {
     owned(dup_above(fd.as_raw_fd(), 3).map(register))
 }
 
-/// Takes ownership of a descriptor that a clone has written to memory.
+/// Takes ownership of a descriptor by its number; of none, -1.
 pub fn adopt(raw: RawFd) -> Option<OwnedFd> {
-    // SAFETY: only called with the number that `CLONE_PIDFD` stored, once.
+    // SAFETY: only called with what the kernel has just given and nobody else has: by `CLONE_PIDFD`, by a socket, or by
+    // a function of `os` that opens.
     (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
 

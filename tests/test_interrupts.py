@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import inspect
 import io
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import FrameType
 
 import pytest
 import seccomp
 from conftest import WALL, assert_no_child
+from interrupting import descriptors, interrupted_at
 from nested import inside
 
 import nslab
@@ -122,78 +119,30 @@ def test_an_interrupt_at_any_call_in_it_leaves_no_child(call: str) -> None:
         inside(0, _interrupted_at_each, call)
 
 
-def _interrupted_at_each(call: str) -> None:
+def _interrupted_at_each(name: str) -> None:
     os.dup2(os.pipe()[0], 0)
     # Only what is made from here on has to be looked through.
     gc.freeze()
+    call = CALLS[name]
     # Imports that are interrupted are another matter.
-    _interrupted_at(CALLS[call], None)
-    moment, threads = 0, len(os.listdir("/proc/self/task"))
-    while where := _interrupted_at(CALLS[call], moment):
+    interrupted_at(call, None)
+    gc.collect()
+    moment, threads, before = 0, len(os.listdir("/proc/self/task")), descriptors()
+    while where := interrupted_at(call, moment):
         gc.collect()
         with pytest.raises(ChildProcessError):
             left = os.waitpid(-1, os.WNOHANG | WALL)
-            pytest.fail(f"interrupted at {where}: left {left}")
+            pytest.fail(f"interrupted in {where}: left {left}")
         signal.alarm(30)
         while len(os.listdir("/proc/self/task")) > threads:
             os.sched_yield()
         signal.alarm(0)
+        more = descriptors() - before
+        # What `subprocess` has just opened for a stream, it loses itself.
+        before += {kind: more.pop(kind, 0) for kind in ("pipe", "/dev/null")}
+        assert not more, where
         moment += 1
     assert moment > 2
-
-
-def _is_below(frame: FrameType | None, names: tuple[str, ...]) -> bool:
-    while names and frame is not None:
-        if frame.f_code.co_name in names:
-            return True
-        frame = frame.f_back
-    return False
-
-
-def _interrupted_at(call: Callable[[], object], moment: int | None, spared: tuple[str, ...] = ()) -> str | None:
-    """Raise KeyboardInterrupt where Python looks for signals: at the start and the end of each call, counted.
-
-    ``spared`` are functions in which it is not raised, nor in what they call.
-    """
-    count = 0
-
-    outside = (_interrupted_at.__code__, call.__code__)
-
-    def profile(frame: FrameType, event: str, argument: object) -> None:
-        nonlocal count
-        code, caller = frame.f_code, frame.f_back
-        # Who has been given the result looks after it; what a destructor raises is printed and forgotten.
-        given = event == "return" and caller is not None and caller.f_code in outside
-        # Between a lock written in C and the body of its `with` no signal handler runs. Python 3.15 profiles both ends.
-        at_lock = (event, getattr(argument, "__name__", "")) in {("c_return", "__enter__"), ("c_call", "__exit__")}
-        # Nor where one in Python returns.
-        at_lock = at_lock or (event, code.co_name) == ("return", "__enter__")
-        # Where `threading` itself would lose a lock for ever.
-        at_lock = at_lock or (code.co_name == "__enter__" and code.co_filename == threading.__file__)
-        # At a yield neither: the generator would not see it.
-        at_yield = event == "return" and bool(code.co_flags & inspect.CO_GENERATOR)
-        elsewhere = code in outside or code.co_name == "_forsaken" or _is_below(frame, spared)
-        if given or at_lock or at_yield or elsewhere or moment is None:
-            return
-        count += 1
-        if count > moment:
-            sys.setprofile(None)
-            raise KeyboardInterrupt(f"{event} in {code.co_name}, line {frame.f_lineno}")
-
-    try:
-        sys.setprofile(profile)
-        made = call()
-    except KeyboardInterrupt as interrupt:
-        return str(interrupt)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        sys.setprofile(None)
-    if isinstance(made, nslab.Process):
-        made.kill()
-        made.communicate()
-    # Python swallows what is raised while a generator is closed.
-    return "swallowed" if moment is not None and count > moment else None
 
 
 def test_an_executor_goes_on_after_an_interrupt_in_submit() -> None:
@@ -207,7 +156,7 @@ def _submits() -> None:
     futures: list[Future[int]] = []
     with nslab.Executor("uts", max_workers=1) as executor:
         moment: int | None = None
-        while _interrupted_at(submit, moment) or moment is None:
+        while interrupted_at(submit, moment) or moment is None:
             # One that was half given out has cost its worker, and no more: another one does this.
             assert executor.submit(abs, -2).result(30) == 2
             moment = 0 if moment is None else moment + 1
@@ -223,7 +172,7 @@ def _takes() -> None:
     signal.alarm(60)
     with nslab.Pool("ipc", size=1) as pool:
         moment: int | None = None
-        while _interrupted_at(lambda: pool.run(["true"]), moment) or moment is None:
+        while interrupted_at(lambda: pool.run(["true"]), moment) or moment is None:
             assert pool.run(["true"]).returncode == 0
             moment = 0 if moment is None else moment + 1
     signal.alarm(0)
@@ -249,9 +198,9 @@ def _moves_and_binds(place: Path) -> None:
 
     with nslab.Host("net mnt") as entered, nslab.Host("net") as host:
         for call in (bind, visit):
-            _interrupted_at(call, None)
+            interrupted_at(call, None)
             before, moment = state(), 0
-            while where := _interrupted_at(call, moment, spared=("__exit__", "unpersist")):
+            while where := interrupted_at(call, moment, spared=("__exit__", "unpersist")):
                 assert (state(), place.exists()) == (before, False), (where, set(state()) ^ set(before))
                 moment += 1
             assert moment > 20

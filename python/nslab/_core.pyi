@@ -1,11 +1,13 @@
 """The Rust half of nslab."""
 
+from collections.abc import Callable
 from typing import Any, Self, final
 
 from typing_extensions import disjoint_base
 
 __all__ = [
     "Child",
+    "Fd",
     "Handshake",
     "Held",
     "KnownNamespaces",
@@ -99,6 +101,23 @@ class Child:
         """``(type, device, inode, id)`` of each namespace of the program."""
     def _usage(self) -> tuple[Any, ...] | None:
         """The 16 numbers of `resource.struct_rusage`, once it has been reaped."""
+
+@final
+class Fd:
+    """A descriptor that is closed with its last reference, whatever exception comes."""
+
+    def __new__(cls, open: Callable[..., int], /, *args: Any, **options: Any) -> Self:
+        """Calls ``open`` with the rest, and takes over the descriptor that it returns."""
+    @staticmethod
+    def pair(open: Callable[[], tuple[int, int]]) -> tuple[Fd, Fd]:
+        """The same for a function that returns two, such as `os.pipe`."""
+    def fileno(self) -> int:
+        """The number."""
+    def close(self) -> None:
+        """Closes it now: an exception may keep this object for long."""
+    def __enter__(self) -> int:
+        """The number."""
+    def __exit__(self, *_error: object) -> None: ...
 
 @final
 class Handshake:

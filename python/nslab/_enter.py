@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import suppress
-from itertools import repeat, starmap
 from pathlib import Path
 
 from . import _core
@@ -44,10 +43,10 @@ class Entered:
                 "ends is ended too (use host.run or host.spawn)"
             )
         self._host, self._bits, self._kinds = host, bits, kinds
-        self._back: list[tuple[int, int]] = []
-        self._places: list[int] = []
+        self._back: list[tuple[_core.Fd, int]] = []
+        self._places: list[_core.Fd] = []
         #: What it enters: a descriptor for each type.
-        self.namespaces: dict[str, int] = {}
+        self.namespaces: dict[str, _core.Fd] = {}
         self._thread = 0
 
     def __enter__(self) -> Self:
@@ -58,13 +57,12 @@ class Entered:
         _core.start_keeper()
         own = [f"/proc/thread-self/ns/{kind}" for kind in self._kinds]
         bits = [parse_flags(kind) for kind in self._kinds]
-        keys = [self._host.namespaces[kind].key() for kind in self._kinds]
+        theirs = self._host.namespaces
         try:
-            # In C from the opening to our having it, so that no exception of a signal handler comes between.
             if "mnt" in self._kinds:
-                self._places.extend(map(os.open, ("/", "."), repeat(os.O_PATH | os.O_DIRECTORY)))
-            self._back.extend(zip(map(os.open, own, repeat(os.O_RDONLY)), bits, strict=True))
-            self.namespaces.update(zip(self._kinds, starmap(_core.open_namespace, keys), strict=True))
+                self._places = [_core.Fd(os.open, place, os.O_PATH | os.O_DIRECTORY) for place in ("/", ".")]
+            self._back = [(_core.Fd(os.open, path, os.O_RDONLY), bit) for path, bit in zip(own, bits, strict=True)]
+            self.namespaces = {kind: _core.Fd(_core.open_namespace, *theirs[kind].key()) for kind in self._kinds}
             if self._places:
                 # The kernel moves nobody whose root and directory are shared with other threads.
                 _core.unshare_fs()
@@ -100,7 +98,7 @@ class Entered:
             # Again: a thread that was started inside shares them.
             _core.unshare_fs()
         for fd, bit in self._back:
-            _core.setns(fd, bit)
+            _core.setns(fd.fileno(), bit)
         if self._places:
             self._restore_directories()
         if self in _stack():
@@ -108,17 +106,14 @@ class Entered:
 
     def _restore_directories(self) -> None:
         """Entering a mount namespace has put the thread at its root."""
-        root, directory = self._places
+        root, directory = (place.fileno() for place in self._places)
         if not os.path.samestat(os.lstat("/"), os.fstat(root)):
             os.fchdir(root)
             os.chroot(".")
         os.fchdir(directory)
 
     def _close(self) -> None:
-        fds = [*(fd for fd, _ in self._back), *self._places, *self.namespaces.values()]
-        # First: what is closed twice may be somebody else's the second time.
         self._back, self._places, self.namespaces = [], [], {}
-        list(map(os.close, fds))
 
 
 def _stack() -> list[Entered]:
@@ -131,7 +126,7 @@ def _stack() -> list[Entered]:
 
 def joining(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a spawn for a child that another thread clones: it must get into what this one is in."""
-    inside: dict[str, int] = {}
+    inside: dict[str, _core.Fd] = {}
     for each in _stack():
         inside.update(each.namespaces)
     join = options.get("join")

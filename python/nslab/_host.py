@@ -241,14 +241,12 @@ class Host:
         try:
             if not any(os.stat(f"/proc/{pid}/ns/{kind}").st_ino == inode for kind, inode in inodes):  # noqa: PTH116
                 return False
-            pidfd = os.pidfd_open(pid)
+            opened = _core.Fd(os.pidfd_open, pid)
         except OSError:
             return False  # It has ended, or is another user's.
-        try:
+        with opened as pidfd:
             # A zombie still has its user namespace, and is its parent's.
             return not has_ended(pidfd, 0) and (self.alive or self._is_in_the_same(pid))
-        finally:
-            os.close(pidfd)
 
     def _is_in_the_same(self, pid: int) -> bool:
         """Decide without the init, after whose end an inode may already be that of another namespace."""
@@ -300,19 +298,18 @@ class Host:
     def _kill(self, pid: int) -> bool:
         """Kill a process that is in the host, and no other that has got its pid; return False if it does not end."""
         try:
-            pidfd = os.pidfd_open(pid)
+            opened = _core.Fd(os.pidfd_open, pid)
         except OSError:
             # Not before it may have forked.
             return True
-        try:
+        with opened as pidfd:
             if self._has(pid):
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                try:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                except PermissionError:
+                    return False
                 # One that waits for a device ends when it has got it.
                 return has_ended(pidfd, _PATIENCE)
-        except PermissionError:
-            return False
-        finally:
-            os.close(pidfd)
         return True
 
     def _reap(self) -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 from dataclasses import dataclass
 
+from . import _core
 from ._inspect.record import Record
 from ._warden import pids
 
@@ -40,7 +41,7 @@ def hosts() -> list[HostInfo]:
     return sorted(filter(None, map(_look, pids())), key=lambda host: (host.name, host.pid))
 
 
-def find(name: str) -> tuple[int, int, list[str]]:
+def find(name: str) -> tuple[int, _core.Fd, list[str]]:
     """Return the pid, an open pidfd and the types of the host of this name."""
     check(name)
     named = [host for host in hosts() if host.name == name]
@@ -48,11 +49,11 @@ def find(name: str) -> tuple[int, int, list[str]]:
         # Their owners are in different network namespaces.
         raise ProcessLookupError(errno.ESRCH, f"several hosts have the name {name}: {[host.pid for host in named]}")
     for host in named:
-        pidfd = os.pidfd_open(host.pid)
+        pidfd = _core.Fd(os.pidfd_open, host.pid)
         # Only now is it certain that the pid is not another process's.
         if _look(host.pid) == host:
             return host.pid, pidfd, list(host.namespaces)
-        os.close(pidfd)
+        pidfd.close()
     others = ", ".join(host.name for host in hosts()) or "there is none"
     raise ProcessLookupError(errno.ESRCH, f"no host has the name {name} (nslab hosts: {others})")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import subprocess
 
 from . import _core
 from ._errors import SpawnError, from_os
@@ -28,7 +27,7 @@ class Init(Process):
 class Found:
     """The same, of another process: by its pid and its pidfd."""
 
-    def __init__(self, pid: int, pidfd: int) -> None:
+    def __init__(self, pid: int, pidfd: _core.Fd) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._pidfd = pidfd
@@ -36,13 +35,13 @@ class Found:
     def fileno(self) -> int:
         if self.returncode is not None:
             raise ValueError("the host has ended, or was closed")
-        return self._pidfd
+        return self._pidfd.fileno()
 
     def _look(self) -> int | None:
         return self.poll()
 
     def poll(self) -> int | None:
-        if self.returncode is None and has_ended(self._pidfd, 0):
+        if self.returncode is None and has_ended(self._pidfd.fileno(), 0):
             self.forget()
         return self.returncode
 
@@ -55,7 +54,7 @@ class Found:
     def forget(self) -> None:
         if self.returncode is None:
             self.returncode = 0
-            os.close(self._pidfd)
+            self._pidfd.close()
 
 
 def has_ended(pidfd: int, seconds: float) -> bool:
@@ -76,21 +75,19 @@ def keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any])
     init = Init.__new__(Init)
     init._plan = plan
     reserved = None
-    fds: list[int] = []
     try:
         reserved = None if name is None else _reserve(name)
-        # Called from C: no interrupt comes between the opening and our having it.
-        fds.extend(map(os.pidfd_open, [os.getpid()]))
-        fds.extend(map(os.open, ["/proc"], [os.O_RDONLY | os.O_DIRECTORY]))
-        owner, proc = fds
-        out = subprocess.DEVNULL if reserved is None else reserved.fileno()
-        init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
+        with (
+            _core.Fd(os.pidfd_open, os.getpid()) as owner,
+            _core.Fd(os.open, "/proc", os.O_RDONLY | os.O_DIRECTORY) as proc,
+            _core.Fd(os.open, os.devnull, os.O_RDWR) as null,
+        ):
+            init._make(argv, (), None, {"stdin": owner, "stdout": reserved or null, "stderr": proc})
     except (SpawnError, FileExistsError):
         raise
     except OSError as error:
         raise from_os(error, "init") from None
     finally:
-        list(map(os.close, fds))
         if reserved is not None:
             reserved.close()
     return init

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 
 TYPE_CHECKING = False
@@ -23,15 +24,23 @@ class LoneThread:
         Raises `RuntimeError` where no thread can be made.
         """
         if not self._who:
-            decided = threading.Lock()
+            decided, failed = threading.Lock(), list[RuntimeError]()
             decided.acquire()
             thread = threading.Thread(target=self._body, args=(run, decided), name=self._name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                # An exception of a signal handler in a `threading.Condition` is followed by one about its lock.
-                raise error.__context__ or error from None
+            # By a thread of its own, to which no signal handler comes: it would leave a lock of `threading` locked, for
+            # which the new thread waits.
+            _thread.start_new_thread(self._begin, (thread, decided, failed))
             decided.acquire()
+            if failed:
+                raise failed[0]
+
+    @staticmethod
+    def _begin(thread: threading.Thread, decided: threading.Lock, failed: list[RuntimeError]) -> None:
+        try:
+            thread.start()
+        except RuntimeError as error:
+            failed.append(error)
+            decided.release()
 
     def _body(self, run: Callable[[], object], decided: threading.Lock) -> None:
         me = threading.current_thread()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from itertools import starmap
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from stat import S_IWGRP, S_IWOTH
 
@@ -66,22 +64,15 @@ def check(kinds: list[str]) -> None:
         raise ValueError("persist: a pid namespace ends with its init, whatever is bound to it (leave pid out)")
 
 
-@contextmanager
-def _opened(place: Path) -> Iterator[int]:
+def _opened(place: Path) -> _core.Fd:
     """Open a directory, and not what a link leads to.
 
     What is done by its descriptor is done in it, even if somebody puts another directory or a link in its place.
     """
-    # Here and below in C from the opening to our having it: no exception of a signal handler comes between.
-    opened: list[int] = []
     try:
-        try:
-            opened.extend(map(os.open, [place], [os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC]))
-        except NotADirectoryError:
-            raise FileExistsError(f"{place} is a link, and not a directory") from None
-        yield opened[0]
-    finally:
-        list(map(os.close, opened))
+        return _core.Fd(os.open, place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise FileExistsError(f"{place} is a link, and not a directory") from None
 
 
 def _refuse_what_others_change(place: Path, directory: int) -> None:
@@ -98,19 +89,10 @@ def _fill(place: Path, inode: int, namespaces: Mapping[str, NamespaceId]) -> Non
         if os.fstat(directory).st_ino != inode:
             raise FileExistsError(f"{place} has become another directory")
         _core.make_private(f"/proc/self/fd/{directory}")
-        create = functools.partial(os.open, flags=os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode=0o444, dir_fd=directory)
         for kind, namespace in namespaces.items():
-            list(map(os.close, map(create, [kind])))
-            _bind(namespace, f"/proc/self/fd/{directory}/{kind}", place / kind)
-
-
-def _bind(namespace: NamespaceId, file: str, name: Path) -> None:
-    opened: list[int] = []
-    try:
-        opened.extend(starmap(_core.open_namespace, [namespace.key()]))
-        _core.bind(f"/proc/self/fd/{opened[0]}", file, name)
-    finally:
-        list(map(os.close, opened))
+            _core.Fd(os.open, kind, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444, dir_fd=directory).close()
+            with _core.Fd(_core.open_namespace, *namespace.key()) as opened:
+                _core.bind(f"/proc/self/fd/{opened}", f"/proc/self/fd/{directory}/{kind}", place / kind)
 
 
 def _undo(place: Path, beneath: int, kinds: list[str]) -> None:

@@ -204,16 +204,13 @@ class Process(_core.Child, PopenBase):
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
         # A copy: a loop has one reader for a descriptor, and several tasks may wait.
-        pidfd = os.dup(self.pidfd)
-        try:
+        with _core.Fd(os.dup, self.pidfd) as pidfd:
             loop.add_reader(pidfd, _resolve, ended)
             try:
                 if self.poll() is None:
                     await ended
             finally:
                 loop.remove_reader(pidfd)
-        finally:
-            os.close(pidfd)
         return self.wait()
 
     def stop(self, timeout: float = 5.0) -> int:

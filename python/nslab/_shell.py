@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from . import _warden
+from . import _core, _warden
 from ._process import Process
 
 if TYPE_CHECKING:
@@ -80,26 +80,23 @@ class Shell:
         self._late: list[str] = []
         self._untyped = b""
         self._owner = os.getpid()
-        self._terminal = self._other = -1
+        self._files: tuple[_core.Fd, ...] = ()
         self._control, low = socket.socketpair()
-        theirs = -1
         try:
-            self._terminal, self._other = os.openpty()
-            theirs = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _CHANNEL)
+            self._files = _core.Fd.pair(os.openpty)
+            self._terminal, self._other = (file.fileno() for file in self._files)
             self._set_terminal()
-            self._start(flags, theirs, options)
+            with _core.Fd(fcntl.fcntl, low, fcntl.F_DUPFD_CLOEXEC, _CHANNEL) as theirs:
+                self._start(flags, theirs, options)
         except BaseException:
             self._close_files()
             raise
         finally:
             low.close()
-            if theirs >= 0:
-                os.close(theirs)
         self._answer(time.monotonic() + 10, _ignore)
 
     def _start(self, flags: Any, theirs: int, options: dict[str, Any]) -> None:
-        setup = os.memfd_create("bashrc")
-        try:
+        with _core.Fd(os.memfd_create, "bashrc") as setup:
             os.write(setup, _SETUP.format(fd=theirs, rc=setup).encode())
             os.lseek(setup, 0, os.SEEK_SET)
             self._line = _LINE.format(fd=theirs)
@@ -114,8 +111,6 @@ class Shell:
             self.process = Process(
                 argv, flags=flags, stdin=self._other, stdout=self._other, stderr=self._other, **options
             )
-        finally:
-            os.close(setup)
 
     def _set_terminal(self) -> None:
         mode = termios.tcgetattr(self._other)
@@ -293,7 +288,7 @@ class Shell:
 
     def close(self) -> None:
         """End the bash and everything that was started in it."""
-        if self._terminal < 0:
+        if not self._files:
             return
         # A fork has copies of the files, and that is all.
         if os.getpid() == self._owner:
@@ -304,9 +299,9 @@ class Shell:
 
     def _close_files(self) -> None:
         self._control.close()
-        for file in {self._terminal, self._other} - {-1}:
-            os.close(file)
-        self._terminal = self._other = -1
+        for file in self._files:
+            file.close()
+        self._files = ()
 
     def __enter__(self) -> Shell:
         return self

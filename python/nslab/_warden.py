@@ -123,18 +123,17 @@ def guard() -> None:
     import fcntl
     from subprocess import DEVNULL
 
+    from . import _core
     from ._process import Process
 
     # Not one of the standard streams, which this process may have closed.
-    low = os.pidfd_open(os.getpid())
-    pidfd = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
-    os.close(low)
-    try:
+    with (
+        _core.Fd(os.pidfd_open, os.getpid()) as low,
+        _core.Fd(fcntl.fcntl, low, fcntl.F_DUPFD_CLOEXEC, 3) as pidfd,
+    ):
         program = [*_ORPHAN, sys.executable, "-I", "-S", __file__, owner(), str(pidfd)]
         streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
         Process(program, pass_fds=[pidfd], start_new_session=True, cwd="/", **streams).wait()
-    finally:
-        os.close(pidfd)
     _guarded.add(os.getpid())
     atexit.register(stop)
 

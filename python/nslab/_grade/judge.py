@@ -18,6 +18,7 @@ from typing import Any
 
 import nslab
 
+from .. import _core
 from .._warden import end_marked, environment, owner
 from .evidence import Evidence, load
 from .submission import is_evidence, look_at, new
@@ -136,9 +137,9 @@ class _Court:
     def session(self) -> bool:
         """Hold one; return whether another one is needed. Raises `GradeError` when the checks are not right."""
         word = f"{owner()}/judge{next(_count)}"
-        read, write = os.pipe()
-        with tempfile.TemporaryFile() as said, open(read, "rb", buffering=0) as wire:  # noqa: PTH123
-            try:
+        ours, theirs = _core.Fd.pair(os.pipe)
+        with tempfile.TemporaryFile() as said, ours as wire:
+            with theirs as write:
                 process = nslab.spawn(
                     0,
                     self._command(write),
@@ -149,10 +150,8 @@ class _Court:
                     stderr=nslab.STDOUT,
                     kill_child=True,
                 )
-            finally:
-                os.close(write)
             try:
-                late = self._listen(process, wire.fileno())
+                late = self._listen(process, wire)
             finally:
                 status = process.stop(_GRACE)
                 end_marked(word)

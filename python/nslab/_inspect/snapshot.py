@@ -101,11 +101,8 @@ def _held(target: Target) -> Iterator[tuple[int, Target]]:
     if target is None or hasattr(target, "pidfd"):
         yield pid, target
         return
-    pidfd = os.pidfd_open(pid)
-    try:
+    with _core.Fd(os.pidfd_open, pid) as pidfd:
         yield pid, SimpleNamespace(pid=pid, pidfd=pidfd)
-    finally:
-        os.close(pidfd)
 
 
 class _Seen:
