@@ -6,6 +6,7 @@ mod enter;
 mod fd;
 mod held;
 mod lately;
+mod leave;
 mod process;
 mod scan;
 mod target;
@@ -35,6 +36,8 @@ mod _core {
     use super::fd::Fd;
     #[pymodule_export]
     use super::held::{Held, hold};
+    #[pymodule_export]
+    use super::leave::Leaving;
     #[pymodule_export]
     use super::process::{capabilities, clocks, id_maps, mounts, processes};
     #[pymodule_export]

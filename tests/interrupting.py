@@ -15,25 +15,20 @@ from typing import Any
 
 import nslab
 
-# It looks after these, and where a function or a generator starts or goes on.
-_LOOKS_AFTER = {"PRECALL", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD", "RESUME"}
-# Of RESUME with one of these only: not in the middle of an await or a `yield from`.
-_STARTS = {0, 1}
+# It looks after these, and where a function starts or a generator goes on.
+_LOOKS_AFTER = {"PRECALL", "CALL", "CALL_KW", "CALL_FUNCTION_EX", "JUMP_BACKWARD"}
 # What a destructor raises is printed and forgotten.
 _DESTRUCTORS = ("__del__", "_forsaken", "_remove")
 
 
 @functools.cache
-def _operations(code: CodeType) -> dict[int, tuple[str, int]]:
-    return {each.offset: (each.opname, each.arg or 0) for each in dis.get_instructions(code)}
+def _operations(code: CodeType) -> dict[int, str]:
+    return {each.offset: each.opname for each in dis.get_instructions(code)}
 
 
 def _looks_between(code: CodeType, before: int, now: int) -> bool:
-    operations = _operations(code)
-    name, argument = operations[before]
-    if operations[now][0] == "CALL":
-        return False  # of Python 3.11, in two halves
-    return name in _LOOKS_AFTER and (name != "RESUME" or argument in _STARTS)
+    # A PRECALL and its CALL are the two halves of one, in Python 3.11.
+    return _operations(code)[before] in _LOOKS_AFTER and _operations(code)[now] != "CALL"
 
 
 def interrupted_at(call: Callable[[], object], moment: int | None, spared: tuple[str, ...] = ()) -> str | None:
@@ -50,33 +45,39 @@ def interrupted_at(call: Callable[[], object], moment: int | None, spared: tuple
         if code in outside or _is_below(frame, (*_DESTRUCTORS, *spared)):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        has_begun = True
 
         def follow(frame: FrameType, event: str, _: object) -> Callable[..., Any]:
-            nonlocal before, count, where
+            nonlocal before, has_begun, count, where
             if event == "exception":
                 # On its way to a handler it does not look.
                 before = -1
             if event != "opcode":
                 return follow
-            if before >= 0 and _looks_between(code, before, frame.f_lasti):
+            if has_begun or (before >= 0 and _looks_between(code, before, frame.f_lasti)):
                 count += 1
                 if moment is not None and count > moment:
                     sys.settrace(None)
-                    after, _ = _operations(code)[before]
+                    after = "its start" if has_begun else _operations(code)[before]
                     where = f"{code.co_qualname}, line {frame.f_lineno}, after {after}"
                     raise KeyboardInterrupt
-            before = frame.f_lasti
+            before, has_begun = frame.f_lasti, False
             return follow
 
         return follow
 
     made: object = None
-    with contextlib.suppress(KeyboardInterrupt, subprocess.TimeoutExpired):
-        try:
-            sys.settrace(begin)
-            made = call()
-        finally:
-            sys.settrace(None)
+    try:
+        sys.settrace(begin)
+        made = call()
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        pass
+    except RuntimeError as error:
+        # In `threading.Condition`, as in Future.result, the interrupt is followed by one about its lock.
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+    finally:
+        sys.settrace(None)
     if isinstance(made, nslab.Process):
         made.kill()
         made.communicate()

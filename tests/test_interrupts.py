@@ -1,4 +1,4 @@
-"""KeyboardInterrupt at any moment: no child is left that nobody can reach."""
+"""KeyboardInterrupt at any moment: no child, thread or descriptor is left that nobody can reach."""
 
 from __future__ import annotations
 
@@ -93,6 +93,21 @@ def _pool() -> object:
         return pool.run(["true"]).returncode
 
 
+def _found() -> object:
+    with nslab.Host("uts", name="found"):
+        return nslab.Host.find("found").run(["true"]).returncode
+
+
+def _shell() -> object:
+    with nslab.shell("uts") as sh:
+        return sh.run("true").returncode
+
+
+def _executor() -> object:
+    with nslab.Executor("uts", max_workers=1) as executor:
+        return executor.submit(os.getpid).result()
+
+
 # `cat` reads what `_interrupted_at_each` never writes, so a child that is lost ends with the interpreter.
 CALLS: dict[str, Callable[[], object]] = {
     "spawn": lambda: nslab.spawn("uts", ["cat"], hostname="lab"),
@@ -106,15 +121,20 @@ CALLS: dict[str, Callable[[], object]] = {
     "call": lambda: nslab.call("uts", os.getpid),
     "call with pumped output": _call_pumped,
     "Host": _host,
+    "Host.find": _found,
     "Pool": _pool,
+    "Executor": _executor,
+    "shell": _shell,
 }
+# Those that look through all processes.
+LOOKING = {"Host", "Host.find", "shell"}
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_an_interrupt_at_any_call_in_it_leaves_no_child(call: str) -> None:
-    if call == "Host":
-        # It looks through all processes, and here there are few.
-        inside("pid mnt", _interrupted_at_each, call, mount_proc=True)
+def test_an_interrupt_at_any_moment_leaves_no_child_and_no_descriptor(call: str) -> None:
+    if call in LOOKING:
+        # Where there are few.
+        inside("pid mnt", _interrupted_at_each, call, mount_proc=True, init=True)
     else:
         inside(0, _interrupted_at_each, call)
 
@@ -130,13 +150,13 @@ def _interrupted_at_each(name: str) -> None:
     moment, threads, before = 0, len(os.listdir("/proc/self/task")), descriptors()
     while where := interrupted_at(call, moment):
         gc.collect()
-        with pytest.raises(ChildProcessError):
-            left = os.waitpid(-1, os.WNOHANG | WALL)
-            pytest.fail(f"interrupted in {where}: left {left}")
         signal.alarm(30)
         while len(os.listdir("/proc/self/task")) > threads:
             os.sched_yield()
         signal.alarm(0)
+        with pytest.raises(ChildProcessError):
+            left = os.waitpid(-1, os.WNOHANG | WALL)
+            pytest.fail(f"interrupted in {where}: left {left}")
         more = descriptors() - before
         # What `subprocess` has just opened for a stream, it loses itself.
         before += {kind: more.pop(kind, 0) for kind in ("pipe", "/dev/null")}
@@ -200,7 +220,7 @@ def _moves_and_binds(place: Path) -> None:
         for call in (bind, visit):
             interrupted_at(call, None)
             before, moment = state(), 0
-            while where := interrupted_at(call, moment, spared=("__exit__", "unpersist")):
+            while where := interrupted_at(call, moment, spared=("unpersist",)):
                 assert (state(), place.exists()) == (before, False), (where, set(state()) ^ set(before))
                 moment += 1
             assert moment > 20

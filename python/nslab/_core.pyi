@@ -11,6 +11,7 @@ __all__ = [
     "Handshake",
     "Held",
     "KnownNamespaces",
+    "Leaving",
     "Plan",
     "Target",
     "bind",
@@ -145,6 +146,12 @@ class KnownNamespaces:
     """The namespaces of a process that stay what they are, for `join`."""
 
     def __new__(cls, pid: int) -> Self: ...
+
+class Leaving:
+    """A context manager whose `_leave` is called again where an exception of a signal handler came out of it."""
+
+    def __new__(cls, *_args: Any, **_options: Any) -> Self: ...
+    def __exit__(self, *_error: object) -> None: ...
 
 @final
 class Target:

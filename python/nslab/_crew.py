@@ -87,7 +87,8 @@ class Crew:
         self._thread = LoneThread("nslab.Executor")
         self._selector = selectors.DefaultSelector()
         # A file object: who rings after its end must not reach another file that has got the number.
-        self._bell = io.FileIO(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK), "w")
+        # In C from the opening to our having it, so that no exception of a signal handler comes between.
+        (self._bell,) = map(io.FileIO, map(os.eventfd, [0], [os.EFD_CLOEXEC | os.EFD_NONBLOCK]), ["w"])
         self._selector.register(self._bell, selectors.EVENT_READ)
         self._owner = os.getpid()
         _crews.add(self)

@@ -13,7 +13,6 @@ from ._process import entered
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Any, Self
 
     from ._host import Host
@@ -25,7 +24,7 @@ _NEVER = {
 }
 
 
-class Entered:
+class Entered(_core.Leaving):
     """What `Host.enter` returns: the thread is inside during the ``with`` block."""
 
     def __init__(self, host: Host, bits: int) -> None:
@@ -77,21 +76,15 @@ class Entered:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _leave(self) -> None:
         if threading.get_ident() != self._thread:
             raise RuntimeError("a thread moves only itself back: leave the block in the thread that entered it")
-        if _stack()[-1] is not self:
-            raise RuntimeError("the thread has entered another namespace since: leave that block first")
-        try:
+        # For the second time it may not be there any more.
+        if self in _stack():
+            if _stack()[-1] is not self:
+                raise RuntimeError("the thread has entered another namespace since: leave that block first")
             self._return()
-        except BaseException:
-            # The exception of a signal handler, most probably: all of it again.
-            self._return()
-            raise
-        finally:
-            self._close()
+        self._close()
 
     def _return(self) -> None:
         if self._places:

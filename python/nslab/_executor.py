@@ -12,6 +12,7 @@ from concurrent.futures import Future
 
 from ._crew import Crew, Work
 from ._interpreter import STREAMS, checked
+from ._lock import Condition
 from ._spawn import plan
 from ._task import name_of, task
 
@@ -74,7 +75,7 @@ class Executor(AnyExecutor):
 
         Raises `RuntimeError` after `shutdown`, and in a process that is a fork of the executor's.
         """
-        future: Future[T] = Future()
+        future: Future[T] = _Future()
         try:
             message = fn.task(*args) if isinstance(fn, _Chunk) else task(fn, args, kwargs)
         except Exception as error:
@@ -123,6 +124,14 @@ class Executor(AnyExecutor):
         except BaseException:
             self.kill_workers()
             raise
+
+
+class _Future(Future):  # type: ignore[type-arg] # at run time it is none
+    """An exception out of a signal handler, in `result` for one, leaves no lock for which the thread would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = Condition()
 
 
 class _Chunk:

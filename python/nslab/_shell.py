@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import _socket
 import codecs
 import fcntl
 import os
 import select
 import signal
-import socket
 import struct
 import subprocess
 import termios
@@ -81,7 +81,8 @@ class Shell:
         self._untyped = b""
         self._owner = os.getpid()
         self._files: tuple[_core.Fd, ...] = ()
-        self._control, low = socket.socketpair()
+        # In socket.socketpair(), which is written in Python, an exception of a signal handler would lose a descriptor.
+        self._control, low = _socket.socketpair()
         try:
             self._files = _core.Fd.pair(os.openpty)
             self._terminal, self._other = (file.fileno() for file in self._files)
@@ -106,10 +107,12 @@ class Shell:
             given = options.pop("env", None)
             environment = {"TERM": "xterm-256color", **(os.environ if given is None else given), "HISTFILE": ""}
             environment[_warden.VARIABLE] = _warden.environment(self._word)[_warden.VARIABLE]
-            options = {"kill_child": True, **options, "env": environment, "pass_fds": fds}
+            streams = dict.fromkeys(["stdin", "stdout", "stderr"], self._other)
             #: The bash itself.
-            self.process = Process(
-                argv, flags=flags, stdin=self._other, stdout=self._other, stderr=self._other, **options
+            self.process = Process.__new__(Process)
+            # Nobody else has it: whatever comes from here on, it ends with its last reference.
+            self.process._make(
+                argv, (), flags, {"kill_child": True, **options, **streams, "env": environment, "pass_fds": fds}
             )
 
     def _set_terminal(self) -> None:

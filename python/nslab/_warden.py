@@ -92,10 +92,11 @@ def _environment(pid: int) -> bytes:
         if fields[20] == "0" or time.monotonic() > deadline:
             break
         # startcode, which execve(2) sets when the environment is there; and env_start, which tells that this was the
-        # program while the file was open.
-        if fields[23] != "0" and fields[47] == before:
+        # program, with all of it, before the file was opened.
+        now = fields[47] if fields[23] != "0" else ""
+        if now and now == before:
             break
-        before = fields[47]
+        before = now
         os.sched_yield()
     return block
 

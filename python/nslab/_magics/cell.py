@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import nslab
 
-from .. import _core
 from .._warden import end_marked, environment, guard, marked, owner
 from . import interrupt
 from .held import Held
@@ -199,8 +198,7 @@ class Gate:
 
     def __init__(self, environment: dict[str, str]) -> None:
         #: What the shell has to inherit.
-        self._theirs, self._ours = _core.Fd.pair(os.pipe)
-        self.file = self._theirs.fileno()
+        self.file, self._ours = os.pipe()
         undo = "unset BASH_ENV"
         if before := environment.get("BASH_ENV"):
             undo = f"BASH_ENV={shlex.quote(before)}; . {shlex.quote(before)}"
@@ -211,6 +209,6 @@ class Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._ours.fileno(), self._line)
-        self._theirs.close()
-        self._ours.close()
+        os.write(self._ours, self._line)
+        os.close(self.file)
+        os.close(self._ours)

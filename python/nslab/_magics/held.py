@@ -10,8 +10,6 @@ from pathlib import Path
 
 import nslab
 
-from .. import _core
-
 # A pid namespace ends with its init: there is nothing left to enter.
 _MORTAL = {"pid"}
 
@@ -22,15 +20,15 @@ class Held:
     def __init__(self, process: nslab.Process) -> None:
         # A cycle would keep the namespaces until the garbage collector comes.
         self._process = weakref.ref(process)
-        own, theirs, self._files = nslab.namespaces(os.getpid()), process.namespaces, dict[str, _core.Fd]()
+        own, theirs, self._files = nslab.namespaces(os.getpid()), process.namespaces, dict[str, int]()
         for kind, namespace in theirs.items():
             if namespace != own.get(kind) and kind not in _MORTAL:
                 # A program that has ended already has left them.
                 with suppress(OSError):
-                    self._files[kind] = _core.Fd(os.open, f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY)
+                    self._files[kind] = os.open(f"/proc/{process.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
         #: Its pid on every level, from the caller's to its own.
         self.pids = (process.pid,) if theirs.get("pid") == own.get("pid") else _pids(process.pid)
-        self.release = weakref.finalize(self, self._files.clear)
+        self.release = weakref.finalize(self, _close, self._files)
 
     @property
     def is_init(self) -> bool:
@@ -69,3 +67,8 @@ def _pids(pid: int) -> tuple[int, ...]:
         if line.startswith("NSpid:"):
             return tuple(map(int, line.split()[1:]))
     return (pid,)
+
+
+def _close(files: dict[str, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])

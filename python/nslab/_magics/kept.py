@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from .._lock import Lock
+from .._lock import Condition
 from .pump import Pump, Sink
 from .screen import Screen
 
@@ -22,14 +22,13 @@ class Kept:
         pump.redirect(self._sink)
         self._texts: deque[tuple[str, str]] = deque()
         self._size = 0
-        self._lock = Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Condition()
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def _sink(self, name: str) -> Sink:
         def keep(text: str) -> None:
-            with self._lock:
+            with self._changed:
                 self._changed.wait_for(lambda: self._size < LIMIT or self._closed)
                 self._texts.append((name, text))
                 self._size += len(text)
@@ -51,7 +50,7 @@ class Kept:
         """Write what has come since the last time to ``sys.stdout`` and ``sys.stderr``, in the order it came."""
         screen = Screen()
         while True:
-            with self._lock:
+            with self._changed:
                 if not self._texts:
                     break
                 name, text = self._texts.popleft()
@@ -67,7 +66,7 @@ class Kept:
 
     def close(self) -> None:
         """Keep the rest, without limit, of writers who have been killed."""
-        with self._lock:
+        with self._changed:
             self._closed = True
             self._changed.notify_all()
         self.join(1.0)
