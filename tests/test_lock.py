@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from interrupting import interrupted_at
 
-from nslab._lock import Lock
+from nslab._lock import Condition, Lock
 
 SECONDS = 30.0
 
@@ -17,7 +21,7 @@ class HandlerError(Exception):
     """What the handler raises."""
 
 
-def _try(lock: Lock) -> bool:
+def _try(lock: Any) -> bool:
     """Return whether another thread can take it."""
     got: list[bool] = []
 
@@ -56,20 +60,34 @@ def test_nobody_takes_it_twice() -> None:
 
 
 def test_a_condition_waits_with_it() -> None:
-    lock, ready = Lock(), False
-    changed = threading.Condition(lock)
+    changed, ready = Condition(), False
 
     def tell() -> None:
         nonlocal ready
-        with lock:
+        with changed:
             ready = True
             changed.notify_all()
 
     thread = threading.Thread(target=tell)
-    with lock:
+    with changed:
         thread.start()
         assert changed.wait_for(lambda: ready, SECONDS)
     thread.join()
+
+
+@pytest.mark.parametrize("make", [Lock, Condition])
+def test_an_interrupt_at_any_moment_leaves_it_unlocked(make: Callable[[], Any]) -> None:
+    lock = make()
+
+    def use() -> None:
+        with lock:
+            time.monotonic()
+
+    moment = 0
+    while interrupted_at(use, moment):
+        assert _try(lock), moment
+        moment += 1
+    assert moment > 0
 
 
 def test_exceptions_of_a_signal_handler_leave_it_unlocked() -> None:

@@ -220,6 +220,8 @@ def test_a_script_is_text(sh: nslab.Shell) -> None:
 def test_a_fork_has_no_shell_to_end(sh: nslab.Shell) -> None:
     if not (pid := fork()):
         sh.close()
+        # As when nobody refers to it any more.
+        vars(sh).clear()
         os._exit(0)
     assert os.waitpid(pid, 0) == (pid, 0)
     assert sh.run("echo on").stdout == "on\n"

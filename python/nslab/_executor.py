@@ -126,7 +126,7 @@ class Executor(AnyExecutor):
             raise
 
 
-class _Future(Future):  # type: ignore[type-arg] # at run time it is none
+class _Future(Future):  # type: ignore[type-arg] # that is not imported
     """An exception out of a signal handler, in `result` for one, leaves no lock for which the thread would wait."""
 
     def __init__(self) -> None:

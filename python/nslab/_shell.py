@@ -94,6 +94,8 @@ class Shell:
             raise
         finally:
             low.close()
+        # From here on `close` ends it, and a fork does not.
+        self.process._known = True
         self._answer(time.monotonic() + 10, _ignore)
 
     def _start(self, flags: Any, theirs: int, options: dict[str, Any]) -> None:
@@ -110,7 +112,7 @@ class Shell:
             streams = dict.fromkeys(["stdin", "stdout", "stderr"], self._other)
             #: The bash itself.
             self.process = Process.__new__(Process)
-            # Nobody else has it: whatever comes from here on, it ends with its last reference.
+            # At first it ends with its last reference, whatever comes.
             self.process._make(
                 argv, (), flags, {"kill_child": True, **options, **streams, "env": environment, "pass_fds": fds}
             )
