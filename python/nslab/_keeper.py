@@ -74,23 +74,26 @@ def keep(bits: int, name: str | None, kinds: list[str], options: dict[str, Any])
     plan = _core.plan(bits, argv, argv[0], own, *process)
     init = Init.__new__(Init)
     init._plan = plan
-    reserved = None
     try:
-        reserved = None if name is None else _reserve(name)
         with (
+            _null() if name is None else _reserve(name) as out,
             _core.Fd(os.pidfd_open, os.getpid()) as owner,
             _core.Fd(os.open, "/proc", os.O_RDONLY | os.O_DIRECTORY) as proc,
-            _core.Fd(os.open, os.devnull, os.O_RDWR) as null,
         ):
-            init._make(argv, (), None, {"stdin": owner, "stdout": reserved or null, "stderr": proc})
+            init._make(argv, (), None, {"stdin": owner, "stdout": out, "stderr": proc})
     except (SpawnError, FileExistsError):
         raise
     except OSError as error:
         raise from_os(error, "init") from None
-    finally:
-        if reserved is not None:
-            reserved.close()
     return init
+
+
+def _null() -> _core.Fd:
+    """Open /dev/null, which `subprocess` would lose to an exception of a signal handler."""
+    try:
+        return _core.Fd(os.open, os.devnull, os.O_RDWR)
+    except OSError as error:
+        raise from_os(error, "stdio") from None
 
 
 def _reserve(name: str) -> socket.socket:
