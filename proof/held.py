@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import nslab
@@ -34,6 +35,15 @@ def held() -> dict[str, int]:
         "hosts": len(nslab.hosts()),
         "net": net_namespaces(),
     }
+
+
+def descriptors() -> Counter[str]:
+    """Count the open descriptors of this process, by what they are open for."""
+    found = Counter[str]()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[os.readlink(f"/proc/self/fd/{fd}").partition(":")[0]] += 1
+    return found
 
 
 def children(parent: int | None = None) -> dict[int, str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import nslab
 
-from .held import children
+from .held import children, descriptors
 
 Call = Callable[[], object]
 
@@ -128,7 +128,7 @@ def _at_random(name: str, count: int, seed: int, kind: type[BaseException], *, a
         call: Any = {**CALLS, **SUBPROCESS}[name]
         if hasattr(call, "__wrapped__"):
             call = stack.enter_context(call())
-        ours, fds = set(children()), _fds()
+        ours, fds = set(children()), descriptors()
         usual = statistics.median(_time(call) for _ in range(7))
         gc.collect()
         gc.freeze()
@@ -196,18 +196,9 @@ def _lost(ours: set[int], patience: float) -> set[int]:
         time.sleep(0.001)
 
 
-def _fds() -> Counter[str]:
-    """Count the open descriptors, by what they are open for."""
-    found = Counter[str]()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[os.readlink(f"/proc/self/fd/{fd}").partition(":")[0]] += 1
-    return found
-
-
 def _more(fds: Counter[str]) -> Counter[str]:
     """Return what is open above that; a thread may just be using one."""
     deadline = time.monotonic() + 0.5
-    while (more := _fds() - fds) and time.monotonic() < deadline:
+    while (more := descriptors() - fds) and time.monotonic() < deadline:
         time.sleep(0.001)
     return more

@@ -997,8 +997,8 @@ pub fn copy_above_stdio(fd: &OwnedFd) -> Result<OwnedFd> {
 
 /// Takes ownership of a descriptor by its number; of none, -1.
 pub fn adopt(raw: RawFd) -> Option<OwnedFd> {
-    // SAFETY: only called with what the kernel has just given and nobody else has: by `CLONE_PIDFD`, by a socket, or by
-    // a function of `os` that opens.
+    // SAFETY: only called with what the kernel has just given and nobody else has: by `CLONE_PIDFD`, `openat`, a socket,
+    // or a function of `os` that opens.
     (raw >= 0).then(|| unsafe { OwnedFd::from_raw_fd(raw) })
 }
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dis
 import functools
-import os
 import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -131,12 +128,3 @@ def _looks_between(code: CodeType, before: int, now: int) -> bool:
     # A PRECALL and its CALL are the two halves of one.
     looks = _operations(code)[before] in ("PRECALL", "CALL", "CALL_FUNCTION_EX", "JUMP_BACKWARD")
     return looks and _operations(code)[now] != "CALL"
-
-
-def descriptors() -> Counter[str]:
-    """Count the open descriptors, by what they are open for."""
-    found = Counter[str]()
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[os.readlink(f"/proc/self/fd/{fd}").partition(":")[0]] += 1
-    return found

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import seccomp
 from conftest import WALL, assert_no_child
-from interrupting import descriptors, interrupted_at
+from interrupting import interrupted_at
 from nested import inside
+from proof.held import descriptors
 
 import nslab
 

@@ -126,7 +126,7 @@ class Executor(AnyExecutor):
             raise
 
 
-class _Future(Future):  # type: ignore[type-arg] # that is not imported
+class _Future(Future):  # type: ignore[type-arg] # Any is there for the checker only
     """An exception out of a signal handler, in `result` for one, leaves no lock for which the thread would wait."""
 
     def __init__(self) -> None:

@@ -18,10 +18,6 @@ impl Fd {
     fn adopt(raw: RawFd) -> Self {
         Self(Mutex::new(sys::adopt(raw)))
     }
-
-    fn take(&self) -> Option<OwnedFd> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 #[pymethods]
@@ -48,7 +44,7 @@ impl Fd {
 
     /// Closes it now: an exception may keep this object for long.
     fn close(&self) {
-        self.take();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// The number.
