@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -142,20 +143,35 @@ def assert_no_child() -> None:
     pytest.fail(f"a child is left: {child}")
 
 
-@pytest.fixture(autouse=True)
-def leaves_nothing_behind() -> Iterator[None]:
-    """No zombie, same fds, threads, signal mask, handlers, hostname, mount table, …, after every test."""
-    before = snapshot()
-    yield
+def other_threads() -> list[str]:
+    """Return the names of this process's other threads, without the one that kill_child needs, which stays."""
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if int(task.name) != os.getpid() and (name := (task / "comm").read_text().strip()) != "nslab-keeper":
+                names.append(name)
+    return names
+
+
+def assert_unchanged(before: dict[str, Any]) -> None:
+    """Fail if anything is not as in this snapshot."""
     # A thread that Python has joined may still be on its way out of the kernel.
     deadline = time.monotonic() + 5
     while len(os.listdir("/proc/self/task")) > before["threads"] and time.monotonic() < deadline:
         os.sched_yield()
     after = snapshot()
-    # One of an earlier test may have been on its way out before this one.
+    # One of before may have been on its way out then.
     before["threads"] = min(before["threads"], after["threads"])
     for what, value in before.items():
         assert after[what] == value, f"{what} changed"
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """No zombie, same fds, threads, signal mask, handlers, hostname, mount table, …, after every test."""
+    before = snapshot()
+    yield
+    assert_unchanged(before)
     assert_no_child()
 
 
@@ -168,7 +184,7 @@ def refused() -> Callable[..., nslab.SpawnError]:
         with pytest.raises(nslab.SpawnError) as caught:
             nslab.spawn(flags, argv, **options)
         assert (caught.value.step, caught.value.errno) == (step, errno), caught.value
-        assert snapshot() == before
+        assert_unchanged(before)
         assert_no_child()
         return caught.value
 
@@ -188,7 +204,7 @@ def invalid() -> Callable[..., str]:
             assert not isinstance(caught.value, OSError)
             messages.add(str(caught.value))
         assert len(messages) == 1, messages
-        assert snapshot() == before
+        assert_unchanged(before)
         assert_no_child()
         return messages.pop()
 

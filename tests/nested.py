@@ -75,7 +75,7 @@ def refusal(flags: Any, options: dict[str, Any] | None = None, argv: tuple[str, 
     try:
         nslab.spawn(flags, argv, **options or {})
     except nslab.SpawnError as error:
-        assert conftest.snapshot() == before
+        conftest.assert_unchanged(before)
         conftest.assert_no_child()
         return error
     raise AssertionError("it was not refused")

@@ -137,7 +137,8 @@ def test_a_thousand_children_at_once(run: Any) -> None:
         with open(read):
             statuses = await asyncio.gather(*map(one, range(1000)))
         assert len(set(here)) == 1000
-        assert len(os.listdir("/proc/self/task")) == threads
+        # Fewer, if one of before was on its way out.
+        assert len(os.listdir("/proc/self/task")) <= threads
         return statuses
 
     assert run(main()) == [number % 200 for number in range(1000)]

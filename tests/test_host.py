@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import ROOT, inode, snapshot, with_user
+from conftest import ROOT, assert_unchanged, inode, snapshot, with_user
 from nested import fork, inside, interpreter
 
 import nslab
@@ -345,7 +345,7 @@ def test_what_could_never_work(flags: str, options: dict[str, Any], error: type[
     with pytest.raises(error, match=words) as caught:
         nslab.Host(flags, **options)
     assert not isinstance(caught.value, OSError)
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 @pytest.mark.unprivileged
@@ -355,7 +355,7 @@ def test_a_refusal_of_the_kernel_leaves_nothing() -> None:
         host("mnt pid", mount_proc="/nonexistent", name="refused")
     assert isinstance(caught.value, nslab.SpawnError)
     assert caught.value.step == "mount_proc"
-    assert snapshot() == before
+    assert_unchanged(before)
     assert nslab.hosts() == []
 
 

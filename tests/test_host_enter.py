@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from conftest import ROOT, inode, snapshot
+from conftest import ROOT, assert_unchanged, inode, snapshot
 from nested import as_nobody, inside, mount
 
 import nslab
@@ -67,7 +67,7 @@ def test_all_at_once() -> None:
             with host.enter("cgroup ipc mnt net uts"):
                 assert all(here(kind) == host.namespaces[kind].inode for kind in KINDS)
                 assert os.uname().nodename == "web"
-            assert snapshot() == place
+            assert_unchanged(place)
 
         in_a_thread(visit)
 
@@ -218,7 +218,7 @@ def test_what_no_thread_can_enter(kinds: str, words: str) -> None:
         before = snapshot()
         with pytest.raises(ValueError, match=words):
             host.enter(kinds)
-        assert snapshot() == before
+        assert_unchanged(before)
 
 
 def test_only_the_maker_enters() -> None:
@@ -235,7 +235,7 @@ def refused_to_nobody() -> tuple[str, int, str]:
             with host.enter("net"):
                 raise AssertionError("it was not refused")
         except PermissionError as error:
-            assert snapshot() == before
+            assert_unchanged(before)
             assert isinstance(error, nslab.SpawnError)
             return error.step, error.errno or 0, error.hint or ""
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import seccomp
-from conftest import WALL, assert_no_child
+from conftest import WALL, assert_no_child, other_threads
 from interrupting import interrupted_at
 from nested import inside
 from proof.held import descriptors
@@ -148,11 +148,11 @@ def _interrupted_at_each(name: str) -> None:
     # Imports that are interrupted are another matter.
     interrupted_at(call, None)
     gc.collect()
-    moment, threads, before = 0, len(os.listdir("/proc/self/task")), descriptors()
+    moment, before = 0, descriptors()
     while where := interrupted_at(call, moment):
         gc.collect()
         signal.alarm(30)
-        while len(os.listdir("/proc/self/task")) > threads:
+        while other_threads():
             os.sched_yield()
         signal.alarm(0)
         with pytest.raises(ChildProcessError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, snapshot
+from conftest import ROOT, assert_unchanged, snapshot
 from nested import MS_REC, MS_SHARED, as_nobody, inside, mount
 
 import nslab
@@ -43,7 +43,7 @@ def kept_by_files(place: str) -> None:
     nslab.unpersist(place)
     assert not os.path.exists(place)
     del host  # It has a pidfd as long as it is there.
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 def test_files_keep_them(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def in_the_way(place: str) -> None:
         nslab.persist(nslab.namespaces(os.getpid()), place + "/no/such", "uts")
     assert Path(place, "precious").read_text() == "data"
     del host
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def refused_to_nobody() -> tuple[Any, ...]:
     assert isinstance(error, nslab.SpawnError)
     error.__traceback__ = None
     del host, caught
-    assert snapshot() == before
+    assert_unchanged(before)
     return error.step, error.errno
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, snapshot, with_user
+from conftest import ROOT, assert_unchanged, snapshot, with_user
 from nested import fork, inside
 
 import nslab
@@ -137,7 +137,7 @@ def test_closing_leaves_nothing_but_the_programs() -> None:
     process.kill()
     process.wait()
     del process
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 @pytest.mark.unprivileged
@@ -183,7 +183,7 @@ def test_what_could_never_work(flags: str, options: dict[str, Any], error: type[
     before = snapshot()
     with pytest.raises(error, match=words):
         nslab.Pool(flags, **options)
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 def at_the_limit() -> tuple[int, list[str]]:
@@ -222,7 +222,7 @@ def test_a_refusal_comes_from_the_first() -> None:
     before = snapshot()
     with pytest.raises(PermissionError):
         nslab.Pool("net")
-    assert snapshot() == before
+    assert_unchanged(before)
 
 
 @pytest.mark.unprivileged
