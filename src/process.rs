@@ -1,6 +1,7 @@
 //! A child that executes its program: pid, pidfd, exit status, signals.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +40,8 @@ pub struct Process {
     pidfd: OwnedFd,
     init: Option<AboveProgram>,
     exit: Mutex<Option<Exit>>,
+    /// How many threads are in waitid, or have come out of it and are about to keep what it said.
+    reaping: AtomicUsize,
 }
 
 /// The init above the program: our child, and the program's parent.
@@ -50,7 +53,7 @@ pub(crate) struct AboveProgram {
 
 impl Process {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd, init: Option<AboveProgram>) -> Self {
-        Self { pid, pidfd, init, exit: Mutex::new(None) }
+        Self { pid, pidfd, init, exit: Mutex::new(None), reaping: AtomicUsize::new(0) }
     }
 
     /// Our child: it is over when that is. An init ends right after its program, with all that is in its namespace.
@@ -99,11 +102,18 @@ impl Process {
         if let Some(known) = self.returncode() {
             return Ok(Some(known));
         }
-        match sys::waitid(self.child(), libc::WNOHANG) {
-            Ok(waited) => Ok(waited.map(|waited| self.keep(waited.into()))),
+        match self.reap(libc::WNOHANG) {
             Err(Errno::ECHILD) => self.taken(),
-            Err(errno) => Err(errno),
+            waited => waited,
         }
+    }
+
+    fn reap(&self, options: i32) -> Result<Option<i32>, Errno> {
+        self.reaping.fetch_add(1, Ordering::AcqRel);
+        let waited = sys::waitid(self.child(), options);
+        let returncode = waited.map(|waited| waited.map(|waited| self.keep(waited.into())));
+        self.reaping.fetch_sub(1, Ordering::AcqRel);
+        returncode
     }
 
     /// What it used is known to the one thread that has reaped it, and to nobody who came later.
@@ -121,25 +131,35 @@ impl Process {
         exit.returncode
     }
 
-    /// Somebody else has reaped it, or SIGCHLD is ignored: the kernel still knows how it ended (Linux 6.15). Before
-    /// that, 0 is what `subprocess` says.
+    /// Another thread has reaped it, or another part of the program, or the kernel as SIGCHLD is ignored. How it ended
+    /// the kernel still knows (Linux 6.15); before that, 0 is what `subprocess` says.
     fn taken(&self) -> Result<Option<i32>, Errno> {
         if !self.has_ended()? {
             // Not our child: this is a fork of the process that made it.
             return Ok(None);
         }
-        // The pidfd says that it has ended a moment before it says how; and another thread that waits for it may have
-        // the status, and be about to say so.
-        for _ in 0..1000 {
-            if let Ok(Some(status)) = sys::pidfd_exit_status(self.child()) {
+        let start = Instant::now();
+        loop {
+            // Asked before the rest: who is no longer reaping has kept what it got.
+            let is_ours = self.reaping.load(Ordering::Acquire) > 0;
+            let status = sys::pidfd_exit_status(self.child());
+            if let Ok(Some(status)) = status {
                 return Ok(Some(self.keep(Exit::from_wait_status(status))));
             }
             if let Some(known) = self.returncode() {
                 return Ok(Some(known));
             }
+            // The pidfd says that it has ended a moment before it says how. A fork inherits the count, not the threads.
+            let patience = match status {
+                _ if is_ours => Duration::from_secs(1),
+                Err(Errno::ENOTTY) => Duration::ZERO,
+                _ => Duration::from_millis(50),
+            };
+            if start.elapsed() >= patience {
+                return Ok(Some(self.keep(Exit::from_wait_status(0))));
+            }
             thread::yield_now();
         }
-        Ok(Some(self.keep(Exit::from_wait_status(0))))
     }
 
     fn has_ended(&self) -> Result<bool, Errno> {
@@ -163,10 +183,9 @@ impl Process {
         }
         if timeout.is_none() {
             // Without a time to look at, one system call does it.
-            match sys::waitid(self.child(), 0) {
-                Ok(Some(waited)) => return Ok(Some(self.keep(waited.into()))),
+            match self.reap(0) {
                 Ok(None) | Err(Errno::ECHILD) => {}
-                Err(errno) => return Err(errno),
+                waited => return waited,
             }
         }
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));

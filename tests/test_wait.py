@@ -17,7 +17,7 @@ import pytest
 import seccomp
 from conftest import spawn
 from kernel import needs_linux
-from nested import inside
+from nested import inside, interpreter
 
 import nslab
 
@@ -287,3 +287,25 @@ def test_a_return_code_that_the_callers_own_reaper_has_set() -> None:
     os.waitpid(child.pid, 0)
     child.returncode = 42
     assert (child.poll(), child.wait(), child.wait(1), child.returncode) == (42, 42, 42, 42)
+
+
+@pytest.mark.unprivileged
+def test_a_status_that_another_thread_has_and_does_not_say_yet() -> None:
+    # Each thread comes back from its first wait a second late; and the kernel does not tell how who is reaped ended.
+    late = ["-e", "inject=waitid:delay_exit=1000000:when=1", "-e", "inject=ioctl:error=ENOTTY"]
+    done = nslab.run(0, ["strace", "-f", "-o", "/dev/null", *late, *interpreter(_polled_too_early)])
+    assert done.returncode == 0
+
+
+def _polled_too_early() -> None:
+    nslab.spawn(0, ["true"]).wait()
+    child = nslab.spawn(0, ["sh", "-c", "read line; exit 7"], stdin=nslab.PIPE)
+    waits = threading.Thread(target=child.wait)
+    waits.start()
+    assert child.stdin is not None
+    child.stdin.close()
+    while os.path.exists(f"/proc/{child.pid}"):
+        time.sleep(0.001)
+    assert waits.is_alive()
+    assert child.poll() == 7
+    waits.join()
