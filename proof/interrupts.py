@@ -26,7 +26,7 @@ from .held import children, descriptors
 Call = Callable[[], object]
 
 # Seconds for what an interrupted call has killed, or left to a thread of its own.
-_PATIENCE = 5.0
+_PATIENCE = 30.0
 # Between one exception and the next of a handler that raises again and again.
 _PAUSES = 2e-4, 2e-3
 _ROOT: dict[str, Any] = {"map_root_user": True}
@@ -61,11 +61,17 @@ def _on_a_pool() -> Iterator[Call]:
         yield partial(pool.spawn, ["cat"], stdin=nslab.PIPE)
 
 
+def _pid_after(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
 @contextlib.contextmanager
 def _on_an_executor() -> Iterator[Call]:
     with nslab.Executor("uts", max_workers=2) as executor:
         # Both are there from now on; one that an interrupt costs is replaced.
-        list(executor.map(time.sleep, [0.1, 0.1]))
+        while len(set(executor.map(_pid_after, [0.1, 0.1]))) < 2:
+            pass
         yield partial(executor.submit, abs, -1)
 
 
@@ -197,8 +203,10 @@ def _lost(ours: set[int], patience: float) -> set[int]:
 
 
 def _more(fds: Counter[str]) -> Counter[str]:
-    """Return what is open above that; a thread may just be using one."""
-    deadline = time.monotonic() + 0.5
-    while (more := descriptors() - fds) and time.monotonic() < deadline:
+    """Return what is open above that; a thread may just be using one. Lost pipes are not uncommon, see above."""
+    began = time.monotonic()
+    while more := descriptors() - fds:
+        if time.monotonic() - began > (0.5 if set(more) == {"pipe"} else _PATIENCE):
+            break
         time.sleep(0.001)
     return more

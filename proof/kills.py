@@ -23,7 +23,7 @@ from .held import WALL, Progress, children
 
 PR_SET_CHILD_SUBREAPER = 36
 # Seconds in which all must have ended; and after which we end what has not.
-BAR, PATIENCE = 1.0, 10.0
+BAR, PATIENCE = 1.0, 30.0
 # Seconds from the first thing that a victim does to its end, at most. Interpreters need longer to be there.
 MOMENTS = {"kill_child": 0.03, "plain": 0.02, "owner": 0.06, "pool": 0.03, "caller": 0.3, "shell": 0.1}
 
@@ -123,30 +123,30 @@ def of_a_worker(_: str, count: int, seed: int) -> Found:
 
 
 def of_a_call(_: str, count: int, seed: int) -> Found:
-    """Kill the interpreter of a call: it raises `WorkerDied`."""
+    """Kill the interpreter of a call: it raises `WorkerDied`, or `SpawnError` if that was not there yet."""
     found = _begin()
     for moments, what in _each("call", count, seed):
         before = victims.remnants()
         with ThreadPoolExecutor(1) as pool:
-            killed = pool.submit(_kill_child, os.getpid(), moments.uniform(0, 0.15))
+            killed = pool.submit(_kill_child, os.getpid(), moments.uniform(0, 0.15), _lives)
             try:
                 nslab.call("uts pid", os.system, "sleep 600", timeout=30)
                 found["survived"].append(f"{what}: it returned")
             except nslab.WorkerDied as error:
                 found["survived"] += [] if error.returncode == -signal.SIGKILL else [f"{what}: {error}"]
+            except nslab.SpawnError as error:
+                found["survived"] += [] if error.signal == signal.SIGKILL else [f"{what}: {error}"]
         _reap(found, killed.result(), what)
         found["left"] += [f"{what}: {one}" for one in victims.left(before)]
     return found
 
 
-def _kill_child(parent: int, moment: float) -> float:
-    """Wait for its child, kill that a moment later, and return when."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := children(parent)) and time.monotonic() < deadline:
+def _kill_child(parent: int, moment: float, which: Callable[[int], object]) -> float:
+    """Wait for such a child, kill it a moment later, and return when."""
+    while not (found := [pid for pid in children(parent) if which(pid)]):
         time.sleep(0.001)
     time.sleep(moment)
-    # With pytest there are two: who runs the test has children itself, the other holds the namespaces.
-    os.kill(next((pid for pid in found if children(pid)), min(found)), signal.SIGKILL)
+    os.kill(found[0], signal.SIGKILL)
     return time.monotonic()
 
 
@@ -177,7 +177,8 @@ def of_a_test(_: str, count: int, seed: int) -> Found:
             with subprocess.Popen(command, stdout=-1, stderr=subprocess.STDOUT, text=True, cwd=directory) as tests:
                 while not started.exists() and tests.poll() is None:
                     time.sleep(0.001)
-                _kill_child(tests.pid, moments.uniform(0, 0.1))
+                # Another holds the namespaces, and has no children.
+                _kill_child(tests.pid, moments.uniform(0, 0.1), children)
                 output, _ = tests.communicate()
         if "1 failed, 1 passed" not in output or "SIGKILL" not in output:
             found["survived"].append(f"{what}: {output[-1000:]}")

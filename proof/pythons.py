@@ -28,7 +28,7 @@ COMPILERS = re.compile(
     r"(.*-)?(cc|c\+\+|gcc|g\+\+|c[89]9|clang.*|ld(\..*)?|as|cargo|rustc|rustup|maturin|tcc)(-[\d.]+)?"
 )
 # Seconds.
-LONG, SHORT = 3600, 300
+LONG, SHORT = 3600, 900
 
 
 def prove(short: bool) -> Part:

@@ -102,7 +102,7 @@ def remnants() -> dict[str, Any]:
     }
 
 
-def left(before: dict[str, Any], patience: float = 1.0) -> list[str]:
+def left(before: dict[str, Any], patience: float = 30.0) -> list[str]:
     """Say what there is more than before."""
     deadline = time.monotonic() + patience
     while (after := remnants()) != before and time.monotonic() < deadline:

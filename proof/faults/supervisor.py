@@ -29,7 +29,7 @@ _NANOSLEEP, _PPOLL, _WAIT4 = (230, 271, 61) if _X86 else (115, 73, 260)
 _PIDFD_GETFD = 438
 _FUTEX, FUTEX_WAKE, FUTEX_COMMAND = (202 if _X86 else 98), 1, 127
 ERRNOS = {name: number for number, name in errorcode.items()}
-PATIENCE = 10.0
+PATIENCE = 30.0
 # Where the calls are counted; elsewhere they are only let go on.
 CALLING, AFTERWARDS, ELSEWHERE = "calling", "afterwards", "elsewhere"
 
@@ -68,8 +68,10 @@ def kill(pid: int) -> None:
     """Kill it, and wait until it has ended."""
     pidfd = os.pidfd_open(pid)
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    select.select([pidfd], [], [], 1.0)
+    ended = select.select([pidfd], [], [], PATIENCE)[0]
     os.close(pidfd)
+    if not ended:
+        raise TroubleError("does not end when it is killed")
 
 
 class TroubleError(Exception):
@@ -177,9 +179,9 @@ class Supervisor:
         self._reached = True
         return wanted.how
 
-    def _serve_until(self, condition: Any, patience: float = PATIENCE) -> bool:
+    def _serve_until(self, condition: Any) -> bool:
         """Let the calls go on until the condition holds; return whether it does."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + PATIENCE
         while not condition():
             if time.monotonic() > deadline:
                 return False
@@ -271,10 +273,10 @@ class Supervisor:
             found.changed = {what: (expected[what], after[what]) for what in expected if expected[what] != after[what]}
             if self._plan and self._plan.keeper and after["threads"] == before["threads"] + 1:
                 found.changed.pop("threads")
-            # What was killed may need a moment, and a thread that was joined; all else is as it stays.
+            # What was killed may need a while, and a thread that was joined; all else is as it stays.
             return not found.changed.keys() & {"processes", "threads", "sockets"}
 
-        self._serve_until(is_as_before, 1.0)
+        self._serve_until(is_as_before)
 
     def _rests(self, pid: int) -> bool:
         """Whether a program, and the init above it, have come to rest or to their end."""
