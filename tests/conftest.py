@@ -176,6 +176,12 @@ def leaves_nothing_behind() -> Iterator[None]:
 
 
 @pytest.fixture
+def lasting() -> str:
+    """A number of seconds that tells the processes of this test from all others."""
+    return f"61.{os.getpid()}{time.monotonic_ns() % 1_000_000}"
+
+
+@pytest.fixture
 def refused() -> Callable[..., nslab.SpawnError]:
     """Assert that a spawn fails in this step with this errno and leaves nothing behind; return the error."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from conftest import ROOT, spawn
@@ -73,22 +73,36 @@ def from_ip(row: dict[str, Any]) -> dict[str, Any]:
     return {**{key: row.get(key) for key in keys}, **more, "kind": row.get("linkinfo", {}).get("info_kind")}
 
 
-def check_links(process: nslab.Process) -> Network:
-    """Hold every field of every link and address against ip(8)."""
-    # The kernel tells of a carrier a little later, and greets the neighbours when it likes: look again until ip(8) says
-    # the same before and after.
-    before: list[dict[str, Any]] | None = None
-    after: list[dict[str, Any]] = []
-    while before != after:
-        before = [from_ip(row) for row in ip(process, "-d", "-s", "link")]
-        found = nslab.network(process)
-        after = [from_ip(row) for row in ip(process, "-d", "-s", "link")]
-    names = {link.index: link.name for link in found.links}
-    assert [as_ip(link, names) for link in found.links] == after
-    addresses = {
+T = TypeVar("T")
+
+
+def at_one_moment(process: nslab.Process, as_ip_says: Callable[[], T]) -> tuple[Network, T]:
+    """Return the network and what ip(8) said of it both before and after.
+
+    The kernel tells of a carrier a little later, has an address of its own after a second, and greets the neighbours
+    when it likes.
+    """
+    while True:
+        before, found, after = as_ip_says(), nslab.network(process), as_ip_says()
+        if before == after:
+            return found, after
+
+
+def addresses_from_ip(process: nslab.Process) -> dict[str, list[tuple[Any, ...]]]:
+    return {
         row["ifname"]: [(a["family"], a["local"], a["prefixlen"], a["scope"]) for a in row["addr_info"]]
         for row in ip(process, "address")
     }
+
+
+def check_links(process: nslab.Process) -> Network:
+    """Hold every field of every link and address against ip(8)."""
+    found, (links, addresses) = at_one_moment(
+        process,
+        lambda: ([from_ip(row) for row in ip(process, "-d", "-s", "link")], addresses_from_ip(process)),
+    )
+    names = {link.index: link.name for link in found.links}
+    assert [as_ip(link, names) for link in found.links] == links
     ours = {link.name: [(a.family, a.local, a.prefixlen, a.scope) for a in link.addresses] for link in found.links}
     assert ours == addresses
     assert [link.up for link in found.links] == ["UP" in row["flags"] for row in ip(process, "link")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -118,3 +120,19 @@ def processes(marker: str) -> list[int]:
         if marker.encode() in words and pid != os.getpid():
             found.append(pid)
     return found
+
+
+@contextmanager
+def interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
+    """Interrupt this thread, as the keyboard does, once this is so."""
+
+    def interrupt() -> None:
+        while not condition():
+            time.sleep(0.005)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    main = threading.get_ident()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    yield
+    thread.join()

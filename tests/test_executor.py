@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import called
@@ -214,6 +215,13 @@ def test_a_python_that_does_not_start_fails_each_function(monkeypatch: pytest.Mo
                 crew.submit(called.double, 1).result()
 
 
+def _in_time(future: Future[int]) -> int | None:
+    try:
+        return future.result()
+    except TimeoutError:
+        return None
+
+
 @pytest.mark.unprivileged
 def test_a_function_that_hangs_is_killed_after_the_timeout(tmp_path: Path) -> None:
     read, write = os.pipe()
@@ -222,6 +230,8 @@ def test_a_function_that_hangs_is_killed_after_the_timeout(tmp_path: Path) -> No
             hanging = crew.submit(called.hang_with_a_child, str(tmp_path / "started"), write)
             with pytest.raises(TimeoutError, match=r"hang_with_a_child did not return within 1.5 seconds"):
                 hanging.result()
-            assert crew.submit(called.double, 1).result() == 2
+            # Its time begins with the start of a new Python.
+            while _in_time(crew.submit(called.double, 1)) != 2:
+                pass
         os.close(write)
         assert select.select([ends], [], [], 10)[0]

@@ -85,7 +85,7 @@ def test_a_stopped_program_goes_on() -> None:
 def test_orphans_are_reaped() -> None:
     # The subshell ends at once, so its child becomes the init's, and would stay a zombie.
     script = """
-    (sleep 0 & echo $!) >/tmp/orphan$$; read pid </tmp/orphan$$; rm /tmp/orphan$$
+    pid=$(sleep 0 >/dev/null & echo $!)
     while [ -e /proc/$pid ]; do :; done; echo gone
     """
     assert sh("pid mnt", script, mount_proc=True, init=True) == (0, "gone")

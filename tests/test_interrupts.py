@@ -131,6 +131,7 @@ CALLS: dict[str, Callable[[], object]] = {
 LOOKING = {"Host", "Host.find", "shell"}
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("call", CALLS)
 def test_an_interrupt_at_any_moment_leaves_no_child_and_no_descriptor(call: str) -> None:
     if call in LOOKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,14 +121,12 @@ def test_ipc_08_join_by_a_path_that_does_not_exist(refused: Callable[..., nslab.
 
 def test_ipc_10_many_in_a_row() -> None:
     # The kernel frees them later and all at once, by a work queue; before that they count against the limit.
-    began = time.monotonic()
     inodes = set()
     for _ in range(200):
         with spawn("ipc", ["true"]) as child:
             inodes.add(child.namespaces["ipc"].inode)
         assert child.returncode == 0
     assert inode("ipc") not in inodes
-    assert time.monotonic() - began < 10
 
 
 def test_ipc_11_the_limits_are_the_namespaces_own() -> None:

@@ -47,10 +47,13 @@ def as_root_inside() -> dict[str, Any]:
 
 @pytest.mark.unprivileged
 def test_every_field_that_lsns_has() -> None:
-    script = "exec 9>&1; sleep 60 & sleep 60 & echo ready; exec cat"
+    script = "exec 9>&1; sleep 60 & sleep 60 & exec cat"
     with spawn("all", ["sh", "-c", script], stdin=nslab.PIPE, stdout=nslab.PIPE, **as_root_inside()) as first:
+        assert first.stdin
         assert first.stdout
-        assert first.stdout.readline() == b"ready\n"
+        first.stdin.write(b"executed\n")
+        first.stdin.flush()
+        assert first.stdout.readline() == b"executed\n"
         theirs, ours = lsns(), found(nslab.lsns())
         first.kill()
     for kind, namespace in first.namespaces.items():

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, inode, with_user
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from notebook import interrupted_when, processes
 from traitlets.config import Config
 
 import nslab
@@ -225,13 +226,14 @@ def test_a_timeout_ends_the_whole_tree(cell: Run) -> None:
 
 
 def test_a_daemon_does_not_hold_the_cell(
-    cell: Run, look: Callable[[str], None], ipython: Any, capsys: pytest.CaptureFixture[str]
+    cell: Run, look: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cell("uts --proc p", "echo now; (sleep 2; echo late; sleep 60) &")
+    cell("uts --proc p", f"echo now; (until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo late; sleep 60) &")
     out = shown(capsys)
     assert out.startswith("now\nstill running: ")
     assert "late" not in out
-    deadline = time.monotonic() + 10
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 30
     while not (out := shown(capsys)) and time.monotonic() < deadline:
         look("show")
     assert out == "late\n"
@@ -270,32 +272,31 @@ def alive(file: str) -> bool:
 # ------------------------------------------------------------------------------------------------------ the interrupt
 
 
-@pytest.fixture
-def interrupted() -> Iterator[Callable[[], None]]:
-    """Interrupt this process, as the keyboard does, when the child sleeps."""
-    timer = threading.Timer(1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-    yield timer.start
-    timer.join()
-
-
 @pytest.mark.parametrize(
-    ("flags", "script", "said"),
+    ("flags", "script", "moment", "said"),
     [
-        ("uts", "sleep 60", "SIGINT ended it"),
-        ("uts", "trap '' INT; sleep 60", "SIGTERM ended it"),
-        ("uts", "trap '' INT TERM; setsid sleep 60 & sleep 60; sleep 60", "SIGKILL ended it, and 2 more processes"),
-        ("pid", "sleep 60", PID1_HAS_NO_HANDLER),
-        ("pid", "trap '' INT TERM; sleep 60 & sleep 60; sleep 60", "and 2 more processes"),
+        ("uts", "sleep {}", 10, "SIGINT ended it"),
+        ("uts", "trap '' INT; sleep {}", 2, "SIGTERM ended it"),
+        (
+            "uts",
+            "trap '' INT TERM; setsid sleep {} & sleep {}; sleep 60",
+            0.3,
+            "SIGKILL ended it, and 2 more processes",
+        ),
+        ("pid", "sleep {}", 0.3, PID1_HAS_NO_HANDLER),
+        ("pid", "trap '' INT TERM; sleep {} & sleep {}; sleep 60", 0.3, "and 2 more processes"),
     ],
 )
 def test_an_interrupt_ends_the_whole_tree(
-    cell: Run, interrupted: Callable[[], None], flags: str, script: str, said: str
+    cell: Run, lasting: str, monkeypatch: pytest.MonkeyPatch, flags: str, script: str, moment: float, said: str
 ) -> None:
-    interrupted()
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt) as caught:
-        cell(flags, script)
-    assert time.monotonic() - start < 30
+    monkeypatch.setattr("nslab._magics.interrupt._MOMENT", moment)
+    sleeping = script.count("{}")
+    with (
+        interrupted_when(lambda: len(processes(f"sleep\0{lasting}")) == sleeping),
+        pytest.raises(KeyboardInterrupt) as caught,
+    ):
+        cell(flags, script.replace("{}", lasting))
     assert said in str(caught.value)
     assert rendered(caught.value) == [f"KeyboardInterrupt: {caught.value}"]
     assert _warden.marked(_warden.owner()) == []

@@ -6,10 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from notebook import IN_A_CONTAINER, Notebook, notebook, processes
+from notebook import IN_A_CONTAINER, Notebook, Output, notebook, processes
 
 pytestmark = pytest.mark.unprivileged
 
@@ -18,12 +19,6 @@ pytestmark = pytest.mark.unprivileged
 def kernel() -> Iterator[Notebook]:
     with notebook() as made:
         yield made
-
-
-@pytest.fixture
-def lasting() -> str:
-    """A number of seconds that tells the processes of this test from all others."""
-    return f"61.{os.getpid()}{time.monotonic_ns() % 1_000_000}"
 
 
 def within(seconds: float, condition: Callable[[], object]) -> bool:
@@ -42,23 +37,34 @@ def test_loading_says_what_is_possible() -> None:
         assert len(greeting) == (1 if ROOT else 2)
 
 
-def test_lines_arrive_one_by_one_under_their_cell(kernel: Notebook) -> None:
-    message = kernel.send("%%ns uts\nfor i in 1 2 3; do echo $i; sleep 1; done; echo end >&2")
-    times = [(time.monotonic(), output) for output in kernel.outputs(message)]
-    assert [output for _, output in times] == [
+def step_by_step(kernel: Notebook, code: str, place: Path) -> Output:
+    """Run it, and let each `until_seen` go on once its output has come."""
+    seen = []
+    for kind, text in kernel.outputs(kernel.send(code)):
+        seen.append((kind, text))
+        for line in text.split():
+            (place / line).touch()
+    return seen
+
+
+def until_seen(line: str, place: Path) -> str:
+    return f"until [ -e {place}/{line} ]; do sleep 0.01; done"
+
+
+def test_lines_arrive_one_by_one_under_their_cell(kernel: Notebook, tmp_path: Path) -> None:
+    script = f"for i in 1 2 3; do echo $i; {until_seen('$i', tmp_path)}; done; echo end >&2"
+    assert step_by_step(kernel, f"%%ns uts\n{script}", tmp_path) == [
         ("stdout", "1\n"),
         ("stdout", "2\n"),
         ("stdout", "3\n"),
         ("stderr", "end\n"),
     ]
-    assert times[2][0] - times[0][0] > 0.5
 
 
-def test_prints_and_both_streams_keep_their_order(kernel: Notebook) -> None:
-    script = "echo a; sleep 0.5; echo b >&2; sleep 0.5; echo c"
+def test_prints_and_both_streams_keep_their_order(kernel: Notebook, tmp_path: Path) -> None:
+    script = f"echo a; {until_seen('a', tmp_path)}; echo b >&2; {until_seen('b', tmp_path)}; echo c"
     code = f'print("before")\nget_ipython().run_cell_magic("ns", "uts", {script!r})\nprint("after")'
-    text = "".join(f"{text}" for _, text in kernel.run(code))
-    assert text == "before\na\nb\nc\nafter\n"
+    assert "".join(text for _, text in step_by_step(kernel, code, tmp_path)) == "before\na\nb\nc\nafter\n"
 
 
 def test_capture_works(kernel: Notebook) -> None:
@@ -79,19 +85,29 @@ def test_many_small_writes_lose_nothing(kernel: Notebook) -> None:
     assert len(output) < 1000
 
 
-def test_background_output_never_lands_under_another_cell(kernel: Notebook) -> None:
-    assert kernel.run("%%ns uts --bg --proc p\nsleep 0.2; echo late; echo error >&2; sleep 60") == []
-    assert kernel.text("import time; time.sleep(2); print('mine')") == "mine\n"
-    assert sorted(kernel.run("%ns show")) == [("stderr", "error\n"), ("stdout", "late\n")]
+def let_on(line: str, place: Path) -> str:
+    return f"import pathlib, time; pathlib.Path({str(place / line)!r}).touch(); time.sleep(2); print('mine')"
+
+
+def test_background_output_never_lands_under_another_cell(kernel: Notebook, tmp_path: Path) -> None:
+    script = f"{until_seen('go', tmp_path)}; echo late; echo error >&2; sleep 60"
+    assert kernel.run(f"%%ns uts --bg --proc p\n{script}") == []
+    assert kernel.text(let_on("go", tmp_path)) == "mine\n"
+    shown: Output = []
+    while len(shown) < 2:
+        shown += kernel.run("%ns show")
+    assert sorted(shown) == [("stderr", "error\n"), ("stdout", "late\n")]
     assert kernel.run("%ns show") == []
     assert kernel.text("p.poll() is None and print('runs')") == "runs\n"
     assert "ended: process" in kernel.text("%ns kill")
 
 
-def test_output_of_a_daemon_never_lands_under_another_cell(kernel: Notebook) -> None:
-    assert "still running: " in kernel.text("%%ns uts\n(sleep 1; echo late; sleep 60) &")
-    assert kernel.text("import time; time.sleep(3); print('mine')") == "mine\n"
-    assert kernel.text("%ns show") == "late\n"
+def test_output_of_a_daemon_never_lands_under_another_cell(kernel: Notebook, tmp_path: Path) -> None:
+    assert "still running: " in kernel.text(f"%%ns uts\n({until_seen('go', tmp_path)}; echo late; sleep 60) &")
+    assert kernel.text(let_on("go", tmp_path)) == "mine\n"
+    while not (shown := kernel.text("%ns show")):
+        pass
+    assert shown == "late\n"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +120,8 @@ def test_output_of_a_daemon_never_lands_under_another_cell(kernel: Notebook) -> 
     ],
 )
 def test_an_interrupt_ends_all_and_says_why(kernel: Notebook, lasting: str, flags: str, script: str, said: str) -> None:
+    if said.startswith("SIGINT"):
+        kernel.run("from nslab._magics import interrupt; interrupt._MOMENT = 10")
     message = kernel.send(f"%%ns {flags}\n{script.replace('{}', lasting)}\n")
     assert within(20, lambda: len(processes(f"sleep\0{lasting}")) == script.count("&") + 1)
     start = time.monotonic()
@@ -118,6 +136,7 @@ def test_an_interrupt_ends_all_and_says_why(kernel: Notebook, lasting: str, flag
 
 
 def test_an_interrupt_leaves_a_shell_alive(kernel: Notebook, lasting: str) -> None:
+    kernel.run("from nslab import _shell; _shell._MOMENT = 10")
     assert kernel.run("%%ns uts pid --shell box\nx=5") == []
     message = kernel.send(f"%%ns --shell box\nsleep {lasting}; echo not reached")
     assert within(20, lambda: processes(f"sleep\0{lasting}"))

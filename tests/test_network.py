@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 from nested import inside, mount
-from networks import ROUTES, check_links, host, ip, within
+from networks import ROUTES, at_one_moment, check_links, host, ip, within
 
 import nslab
 from nslab._inspect.network import Route
@@ -160,17 +160,20 @@ def route_from_ip(row: dict[str, Any]) -> dict[str, Any]:
     return {**found, "table": TABLES.get(table) or int(table), "nexthops": hops}
 
 
+def routes(process: nslab.Process, family: str) -> list[dict[str, Any]]:
+    return [route_from_ip(row) for row in ip(process, family, "-d", "route", "show", "table", "all")]
+
+
 @pytest.mark.unprivileged
 def test_routes_are_as_ip_has_them() -> None:
     with host(ROUTES) as process:
-        found = nslab.network(process).routes
-        for family, option in (("inet", "-4"), ("inet6", "-6")):
-            ours = [route_as_ip(route) for route in found if route.family == family]
-            theirs = [route_from_ip(row) for row in ip(process, option, "-d", "route", "show", "table", "all")]
+        network, of_ip = at_one_moment(process, lambda: {"inet": routes(process, "-4"), "inet6": routes(process, "-6")})
+        assert {route.family for route in network.routes} == set(of_ip)
+        for family, theirs in of_ip.items():
+            ours = [route_as_ip(route) for route in network.routes if route.family == family]
             assert sorted(ours, key=str) == sorted(theirs, key=str)
             assert len(ours) > 10
-        assert {route.family for route in found} == {"inet", "inet6"}
-        kinds = {route.type for route in found}
+        kinds = {route.type for route in network.routes}
         assert kinds >= {"unicast", "local", "broadcast", "unreachable", "blackhole", "prohibit", "throw", "multicast"}
 
 

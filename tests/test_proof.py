@@ -84,7 +84,7 @@ def die() -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "says", "seconds"), [(raise_it, "planted", 30), (hang, "in hang", 4), (die, "SIGKILL", 30)]
+    ("function", "says", "seconds"), [(raise_it, "planted", 30), (hang, "in hang", 8), (die, "SIGKILL", 30)]
 )
 def test_a_check_that_does_not_return_says_why(function: Any, says: str, seconds: float) -> None:
     with pytest.raises(watched.CheckError, match=says):
@@ -135,7 +135,7 @@ def dead_on_arrival() -> dict[str, Any]:
         tell(process.pid)
         time.sleep(60)
 
-    kills.MOMENTS["plain"] = 0.5
+    kills.MOMENTS["plain"] = 4.0
     victims.plain = plain
     return kills.of_a_parent("plain", 1, 1)
 

@@ -105,8 +105,8 @@ def remounted_by_hand(propagation: str | None) -> tuple[list[str], tuple[int, st
 
 
 def processes(lines: list[str]) -> dict[int, str]:
-    """Return what ps(1) printed."""
-    return {int(pid): comm for pid, comm in map(str.split, lines)}
+    """Return what ps(1) printed; a name may have words, as `<defunct>`."""
+    return {int(pid): comm for pid, comm in (line.split(None, 1) for line in lines)}
 
 
 @pytest.mark.unprivileged

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import with_user
 from nested import fork
+from notebook import interrupted_when, processes
 
 import nslab
 from nslab import _warden
@@ -99,12 +99,15 @@ def test_ten_megabytes(sh: nslab.Shell) -> None:
     assert sh.run("head -c 10000000 /dev/zero | tr '\\0' x").stdout == "x" * 10_000_000
 
 
-def test_the_output_streams(sh: nslab.Shell) -> None:
-    pieces: list[tuple[float, str]] = []
-    done = sh.run("echo 1; sleep 1; echo 2", output=lambda text: pieces.append((time.monotonic(), text)))
+def test_the_output_streams(sh: nslab.Shell, tmp_path: Path) -> None:
+    def take(text: str) -> None:
+        pieces.append(text)
+        (tmp_path / "go").touch()
+
+    pieces: list[str] = []
+    done = sh.run(f"echo 1; until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo 2", output=take)
     assert done.stdout is None
-    assert [text for _, text in pieces] == ["1\n", "2\n"]
-    assert pieces[1][0] - pieces[0][0] > 0.5
+    assert pieces == ["1\n", "2\n"]
 
 
 def test_a_program_that_leaves_the_terminal_raw(sh: nslab.Shell) -> None:
@@ -119,25 +122,33 @@ def test_a_failure_can_be_an_error(sh: nslab.Shell) -> None:
 
 
 @pytest.mark.parametrize("script", ["sleep 60", "while :; do :; done", "trap '' INT; sleep 60", "stty raw; sleep 60"])
-def test_a_timeout_leaves_the_shell_alive(sh: nslab.Shell, script: str) -> None:
+def test_a_timeout_leaves_the_shell_alive(sh: nslab.Shell, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nslab._shell._MOMENT", 3)
     sh.run("x=5")
     with pytest.raises(subprocess.TimeoutExpired):
         sh.run(f"{script}; echo not reached", timeout=0.2)
     assert sh.run("trap - INT; echo $x").stdout in ("5\n", "not reached\n5\n")
 
 
-def test_an_interrupt_leaves_the_shell_alive(sh: nslab.Shell) -> None:
-    timer = threading.Timer(1, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt, match="Ctrl-C ended it; the shell lives"):
-        sh.run("sleep 60; echo not reached")
-    timer.join()
+def test_an_interrupt_leaves_the_shell_alive(sh: nslab.Shell, lasting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nslab._shell._MOMENT", 30)
+    with (
+        interrupted_when(lambda: processes(f"sleep\0{lasting}")),
+        pytest.raises(KeyboardInterrupt, match="Ctrl-C ended it; the shell lives"),
+    ):
+        sh.run(f"sleep {lasting}; echo not reached")
     assert sh.run("echo $?").stdout == "130\n"
 
 
-def test_what_jobs_write_between_scripts_is_kept(sh: nslab.Shell, capsys: pytest.CaptureFixture[str]) -> None:
-    sh.run("(sleep 0.2; echo late) &")
-    time.sleep(2)
+def test_what_jobs_write_between_scripts_is_kept(
+    sh: nslab.Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go, done = tmp_path / "go", tmp_path / "done"
+    sh.run(f"(until [ -e {go} ]; do sleep 0.01; done; echo late; touch {done}) &")
+    go.touch()
+    while not done.exists():
+        time.sleep(0.01)
+    # What is said of the job is another matter.
     assert sh.run("echo now").stdout.replace("\n", " ").split()[-1] == "now"
     sh.show()
     assert "late" in capsys.readouterr().out

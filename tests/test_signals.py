@@ -134,7 +134,7 @@ def test_stop_returns_the_programs_own_status() -> None:
     with spawn("pid", POLITE, stdout=nslab.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert child.stop() == 42
+        assert child.stop(timeout=60) == 42
         assert child.stop() == 42
 
 
@@ -156,7 +156,7 @@ def ends_with_its_parent(flags: str, kill_child: int | bool, sig: int = signal.S
             parent.send_signal(sig)
             parent.wait()
             # The wish to survive shows at once; the end may take the kernel a moment.
-            if ended(pidfd, 5_000 if kill_child else 100):
+            if ended(pidfd, 60_000 if kill_child else 100):
                 return True
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             return False

@@ -64,10 +64,10 @@ def visits(process: nslab.Process) -> None:
     assert nslab.cgroup(process).note is None
 
 
-def standing() -> dict[str, object]:
-    """Return where each thread of this process stands, and what it may do."""
+def standing(*threads: int) -> dict[str, object]:
+    """Return where these threads of this process stand, and what they may do."""
     found: dict[str, object] = {}
-    for task in sorted(Path("/proc/self/task").iterdir()):
+    for task in (Path(f"/proc/self/task/{thread}") for thread in threads):
         found[task.name] = {path.name: path.readlink() for path in (task / "ns").iterdir()}
         status = (task / "status").read_text().splitlines()
         found[f"{task.name} status"] = [
@@ -83,9 +83,10 @@ def test_the_caller_does_not_move() -> None:
     thread.start()
     try:
         with lab(hostname="lab", domainname="nis") as process:
-            before = standing()
+            threads = threading.get_native_id(), thread.native_id or 0
+            before = standing(*threads)
             visits(process)
-            assert standing() == before
+            assert standing(*threads) == before
     finally:
         stop.set()
         thread.join()
