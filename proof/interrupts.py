@@ -203,7 +203,7 @@ def _lost(ours: set[int], patience: float) -> set[int]:
 
 
 def _more(fds: Counter[str]) -> Counter[str]:
-    """Return what is open above that; a thread may just be using one. Lost pipes are not uncommon, see above."""
+    """Return what is open above that; a thread may just be using one, but a pipe that `subprocess` has lost stays."""
     began = time.monotonic()
     while more := descriptors() - fds:
         if time.monotonic() - began > (0.5 if set(more) == {"pipe"} else _PATIENCE):

@@ -142,11 +142,13 @@ def of_a_call(_: str, count: int, seed: int) -> Found:
 
 
 def _kill_child(parent: int, moment: float, which: Callable[[int], object]) -> float:
-    """Wait for such a child, kill it a moment later, and return when."""
-    while not (found := [pid for pid in children(parent) if which(pid)]):
+    """Wait for such a child, kill it a moment later, and return when; what never had one says itself why."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := [pid for pid in children(parent) if which(pid)]) and time.monotonic() < deadline:
         time.sleep(0.001)
     time.sleep(moment)
-    os.kill(found[0], signal.SIGKILL)
+    for pid in found[:1]:
+        os.kill(pid, signal.SIGKILL)
     return time.monotonic()
 
 

@@ -108,6 +108,11 @@ def notebook(*, extension: bool = True) -> Iterator[Notebook]:
             manager.context.destroy()
 
 
+def until_seen(name: str, place: Path) -> str:
+    """Return the line of a script that waits for a file."""
+    return f"until [ -e {place}/{name} ]; do sleep 0.01; done"
+
+
 def processes(marker: str) -> list[int]:
     """Return the processes that have this in their command line; zombies, which are PID 1's to reap, have none."""
     found = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import command, output, usage_error
+from commands import command, on_terminal, output, usage_error
 from conftest import ROOT, as_ordinary_user, inode, spawn
 
 import nslab
@@ -117,6 +118,14 @@ def test_a_process_of_somebody_else() -> None:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_a_scan_on_a_terminal() -> None:
+    said, status = on_terminal("ls")
+    assert status == 0
+    # Progress, where it took long enough to be drawn, is gone in the end.
+    assert not re.search(rb"\d of \d+ processes", said.rpartition(b"\r\033[K")[2])
+    assert b"mnt" in said
 
 
 def test_no_progress_for_a_short_scan(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, inode, with_user
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from notebook import interrupted_when, processes
+from notebook import interrupted_when, processes, until_seen
 from traitlets.config import Config
 
 import nslab
@@ -228,7 +228,7 @@ def test_a_timeout_ends_the_whole_tree(cell: Run) -> None:
 def test_a_daemon_does_not_hold_the_cell(
     cell: Run, look: Callable[[str], None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cell("uts --proc p", f"echo now; (until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo late; sleep 60) &")
+    cell("uts --proc p", f"echo now; ({until_seen('go', tmp_path)}; echo late; sleep 60) &")
     out = shown(capsys)
     assert out.startswith("now\nstill running: ")
     assert "late" not in out
@@ -291,12 +291,13 @@ def test_an_interrupt_ends_the_whole_tree(
     cell: Run, lasting: str, monkeypatch: pytest.MonkeyPatch, flags: str, script: str, moment: float, said: str
 ) -> None:
     monkeypatch.setattr("nslab._magics.interrupt._MOMENT", moment)
-    sleeping = script.count("{}")
+    sleeping, start = script.count("{}"), time.monotonic()
     with (
         interrupted_when(lambda: len(processes(f"sleep\0{lasting}")) == sleeping),
         pytest.raises(KeyboardInterrupt) as caught,
     ):
         cell(flags, script.replace("{}", lasting))
+    assert time.monotonic() - start < 30
     assert said in str(caught.value)
     assert rendered(caught.value) == [f"KeyboardInterrupt: {caught.value}"]
     assert _warden.marked(_warden.owner()) == []

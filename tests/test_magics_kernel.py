@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from notebook import IN_A_CONTAINER, Notebook, Output, notebook, processes
+from notebook import IN_A_CONTAINER, Notebook, Output, notebook, processes, until_seen
 
 pytestmark = pytest.mark.unprivileged
 
@@ -45,10 +45,6 @@ def step_by_step(kernel: Notebook, code: str, place: Path) -> Output:
         for line in text.split():
             (place / line).touch()
     return seen
-
-
-def until_seen(line: str, place: Path) -> str:
-    return f"until [ -e {place}/{line} ]; do sleep 0.01; done"
 
 
 def test_lines_arrive_one_by_one_under_their_cell(kernel: Notebook, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import with_user
 from nested import fork
-from notebook import interrupted_when, processes
+from notebook import interrupted_when, processes, until_seen
 
 import nslab
 from nslab import _warden
@@ -105,7 +105,7 @@ def test_the_output_streams(sh: nslab.Shell, tmp_path: Path) -> None:
         (tmp_path / "go").touch()
 
     pieces: list[str] = []
-    done = sh.run(f"echo 1; until [ -e {tmp_path}/go ]; do sleep 0.01; done; echo 2", output=take)
+    done = sh.run(f"echo 1; {until_seen('go', tmp_path)}; echo 2", output=take)
     assert done.stdout is None
     assert pieces == ["1\n", "2\n"]
 
@@ -144,7 +144,7 @@ def test_what_jobs_write_between_scripts_is_kept(
     sh: nslab.Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     go, done = tmp_path / "go", tmp_path / "done"
-    sh.run(f"(until [ -e {go} ]; do sleep 0.01; done; echo late; touch {done}) &")
+    sh.run(f"({until_seen('go', tmp_path)}; echo late; touch {done}) &")
     go.touch()
     while not done.exists():
         time.sleep(0.01)

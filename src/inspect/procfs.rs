@@ -102,9 +102,9 @@ impl Status {
     }
 }
 
-/// How often to ask again for the command line of a process that is in the midst of execve(2): as it most often is over
-/// at once, and then because its CPU may have others to run.
-const EXECVE: (u32, u32) = (100, 20);
+/// How often, and after which pause, to ask again for the command line of a process that is in the midst of execve(2),
+/// while its CPU may have others to run.
+const EXECVE: (u32, Duration) = (200, Duration::from_micros(100));
 
 /// The command line in one string, as ps(1) and lsns(8) show it; `None` where there is none: a kernel thread, a zombie.
 pub fn command(directory: RawFd, status: &Status) -> sys::Result<Option<Vec<u8>>> {
@@ -113,15 +113,11 @@ pub fn command(directory: RawFd, status: &Status) -> sys::Result<Option<Vec<u8>>
         let file = sys::open_at(directory, c"cmdline", libc::O_RDONLY)?;
         let text = join(sys::read_open(&file, COMMAND)?);
         // Who has just been spawned has memory already, but its arguments come a moment later.
-        if text.is_some() || tries == EXECVE.0 + EXECVE.1 || status.value("VmSize").is_none() {
+        if text.is_some() || tries == EXECVE.0 || status.value("VmSize").is_none() {
             return Ok(text);
         }
         tries += 1;
-        if tries <= EXECVE.0 {
-            thread::yield_now();
-        } else {
-            thread::sleep(Duration::from_millis(1));
-        }
+        thread::sleep(EXECVE.1);
     }
 }
 
